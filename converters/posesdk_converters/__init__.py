@@ -1,0 +1,1 @@
+"""Conversion of checkpoints into bundles, per target."""

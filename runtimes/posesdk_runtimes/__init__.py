@@ -1,0 +1,1 @@
+"""Inference backends of posesdk: tensors in, tensors out. They know nothing of people."""

@@ -1,0 +1,1 @@
+"""Training of the posesdk models: networks, data, losses, loop, evaluation."""
