@@ -1,0 +1,82 @@
+"""Networks from specs, and the specs of the models that the project trains."""
+
+from posesdk.spec import AdaptationSpec, DecodeSpec, EdgeBackboneSpec, HeadSpec, HRNetSpec, InputSpec, ModelSpec
+from posesdk_training.models.logocap import LogoCap
+
+__all__ = [
+    "PRESETS",
+    "build_model",
+    "logocap_nano_spec",
+    "logocap_small_spec",
+    "logocap_w32_spec",
+    "logocap_w48_spec",
+    "preset",
+]
+
+
+def logocap_w32_spec() -> ModelSpec:
+    """LOGO-CAP with HRNet-W32, as published: 35 991 429 parameters."""
+    return ModelSpec(
+        name="logocap-w32",
+        frame="published",
+        convention="published",
+        input=InputSpec(resize="short", side=512, multiple=64),
+        backbone=HRNetSpec(channels=(32, 64, 128, 256)),
+        heads=HeadSpec(heatmap_channels=32),
+        decode=DecodeSpec(flip_test=True),
+    )
+
+
+def logocap_w48_spec() -> ModelSpec:
+    """LOGO-CAP with HRNet-W48, as published: 72 107 333 parameters."""
+    return ModelSpec(
+        name="logocap-w48",
+        frame="published",
+        convention="published",
+        input=InputSpec(resize="short", side=640, multiple=64),
+        backbone=HRNetSpec(channels=(48, 96, 192, 384)),
+        heads=HeadSpec(heatmap_channels=48),
+        decode=DecodeSpec(flip_test=True),
+    )
+
+
+def logocap_small_spec() -> ModelSpec:
+    """LOGO-CAP on a residual edge backbone of four times nano's work, long side 448."""
+    return ModelSpec(
+        name="logocap-small",
+        input=InputSpec(resize="long", side=448, multiple=32),
+        backbone=EdgeBackboneSpec(stem=32, channels=(64, 128, 256, 384), blocks=(1, 1, 2, 1), neck=96),
+        heads=HeadSpec(heatmap_channels=64, offset_channels=128, embedding=32, activation="sigmoid"),
+        adaptation=AdaptationSpec(
+            local_size=11, global_size=65, reweigh_sigma=64 / 6, message_channels=(128, 96, 64), affine_pairs=10
+        ),
+    )
+
+
+def logocap_nano_spec() -> ModelSpec:
+    """LOGO-CAP on the smallest edge backbone, long side 320."""
+    return ModelSpec(
+        name="logocap-nano",
+        input=InputSpec(resize="long", side=320, multiple=32),
+        backbone=EdgeBackboneSpec(stem=16, channels=(32, 64, 128, 192), blocks=(1, 1, 2, 1), neck=48),
+        heads=HeadSpec(heatmap_channels=32, offset_channels=64, embedding=16, activation="sigmoid"),
+        adaptation=AdaptationSpec(
+            local_size=7, global_size=49, reweigh_sigma=8.0, message_channels=(64, 48, 32), affine_pairs=8
+        ),
+    )
+
+
+PRESETS = {spec().name: spec for spec in (logocap_w32_spec, logocap_w48_spec, logocap_small_spec, logocap_nano_spec)}
+"""Specs by model name."""
+
+
+def preset(name: str) -> ModelSpec:
+    """The spec of the model called `name`; ValueError, with the known names, for any other."""
+    if name not in PRESETS:
+        raise ValueError(f"no preset {name!r}; known: {', '.join(sorted(PRESETS))}")
+    return PRESETS[name]()
+
+
+def build_model(spec: ModelSpec) -> LogoCap:
+    """A freshly initialised network for `spec`."""
+    return LogoCap(spec)
