@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from posesdk_runtimes.errors import CheckpointError
 from posesdk_training.models.build import build_model
 from posesdk_training.models.logocap import LogoCap
 
-__all__ = ["Checkpoint", "load_checkpoint", "load_model", "load_weights", "save_checkpoint"]
+__all__ = ["Checkpoint", "key_faults", "load_checkpoint", "load_model", "load_weights", "save_checkpoint"]
 
 FORMAT_KEY = "posesdk_checkpoint"
 FORMAT_VERSION = "1"
@@ -103,24 +103,32 @@ def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], *, source: 
     Raises CheckpointError that names `source` and the missing, unexpected and misshaped keys.
     """
     own = model.state_dict()
-    faults = [
-        _listed("missing", sorted(own.keys() - state_dict.keys())),
-        _listed("unexpected", sorted(state_dict.keys() - own.keys())),
-        _listed(
-            "misshaped",
-            [
-                f"{key} {tuple(state_dict[key].shape)} instead of {tuple(value.shape)}"
-                for key, value in own.items()
-                if key in state_dict and state_dict[key].shape != value.shape
-            ],
-        ),
-    ]
-    if any(faults):
+    faults = key_faults(
+        missing=sorted(own.keys() - state_dict.keys()),
+        unexpected=sorted(state_dict.keys() - own.keys()),
+        misshaped=[
+            f"{key} {tuple(state_dict[key].shape)} instead of {tuple(value.shape)}"
+            for key, value in own.items()
+            if key in state_dict and state_dict[key].shape != value.shape
+        ],
+    )
+    if faults:
         raise CheckpointError(
-            f"checkpoint {source} does not fit its model: {'; '.join(fault for fault in faults if fault)}. "
+            f"checkpoint {source} does not fit its model: {faults}. "
             "Use the file of the same architecture and version, or convert it again"
         )
     model.load_state_dict(dict(state_dict), strict=True)
+
+
+def key_faults(**kinds: Sequence[str]) -> str:
+    """One phrase that names the first few keys of each kind and counts the rest; empty where there are none."""
+    phrases = []
+    for kind, keys in kinds.items():
+        rest = len(keys) - NAMED_KEYS
+        shown = ", ".join(keys[:NAMED_KEYS])
+        if keys:
+            phrases.append(f"{len(keys)} {kind} ({shown}{f', and {rest} more' if rest > 0 else ''})")
+    return "; ".join(phrases)
 
 
 def _read_spec(header: Mapping[str, str], path: str | os.PathLike[str]) -> ModelSpec:
@@ -155,11 +163,3 @@ def _stored(value: Tensor, *, half: bool) -> Tensor:
 
 def _restored(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.is_floating_point() else tensor
-
-
-def _listed(title: str, keys: list[str]) -> str:
-    if not keys:
-        return ""
-    shown = ", ".join(keys[:NAMED_KEYS])
-    rest = len(keys) - NAMED_KEYS
-    return f"{len(keys)} {title} ({shown}{f', and {rest} more' if rest > 0 else ''})"
