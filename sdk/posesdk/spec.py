@@ -83,12 +83,16 @@ BackboneSpec = Annotated[HRNetSpec | EdgeBackboneSpec, Field(discriminator="kind
 
 
 class HeadSpec(_Value):
-    """Widths of the dense heads; `activation` is applied to the heatmaps inside the exported trunk."""
+    """Widths of the dense heads; `activation` is applied to the heatmaps inside the exported trunk.
+
+    The offset head's output is multiplied by `offset_scale` to give cells.
+    """
 
     heatmap_channels: PositiveInt = 32
     offset_channels: PositiveInt = 256
     embedding: PositiveInt = 64
     activation: Literal["none", "sigmoid"] = "none"
+    offset_scale: Annotated[float, Field(gt=0)] = 1.0
 
 
 class DecodeSpec(_Value):

@@ -46,7 +46,7 @@ def logocap_small_spec() -> ModelSpec:
         name="logocap-small",
         input=InputSpec(resize="long", side=448, multiple=32),
         backbone=EdgeBackboneSpec(stem=32, channels=(64, 128, 256, 384), blocks=(1, 1, 2, 1), neck=96),
-        heads=HeadSpec(heatmap_channels=64, offset_channels=128, embedding=32, activation="sigmoid"),
+        heads=HeadSpec(heatmap_channels=64, offset_channels=128, embedding=32, activation="sigmoid", offset_scale=8.0),
         adaptation=AdaptationSpec(
             local_size=11, global_size=65, reweigh_sigma=64 / 6, message_channels=(128, 96, 64), affine_pairs=10
         ),
@@ -59,7 +59,7 @@ def logocap_nano_spec() -> ModelSpec:
         name="logocap-nano",
         input=InputSpec(resize="long", side=320, multiple=32),
         backbone=EdgeBackboneSpec(stem=16, channels=(32, 64, 128, 192), blocks=(1, 1, 2, 1), neck=48),
-        heads=HeadSpec(heatmap_channels=32, offset_channels=64, embedding=16, activation="sigmoid"),
+        heads=HeadSpec(heatmap_channels=32, offset_channels=64, embedding=16, activation="sigmoid", offset_scale=8.0),
         adaptation=AdaptationSpec(
             local_size=7, global_size=49, reweigh_sigma=8.0, message_channels=(64, 48, 32), affine_pairs=8
         ),

@@ -10,6 +10,7 @@ from posesdk.spec import BackboneSpec, EdgeBackboneSpec, ModelSpec
 from posesdk_training.models.adaptation import message_passing
 from posesdk_training.models.edge import EdgeBackbone
 from posesdk_training.models.heads import head_transition, initialise_for_focal_loss
+from posesdk_training.models.hrnet import HRNet
 
 __all__ = ["DenseMaps", "LogoCap"]
 
@@ -33,10 +34,8 @@ class DenseMaps:
         return torch.sigmoid(self.heatmap_logits) if self.activation == "sigmoid" else self.heatmap_logits
 
 
-def _backbone(spec: BackboneSpec) -> EdgeBackbone:
-    if isinstance(spec, EdgeBackboneSpec):
-        return EdgeBackbone(spec)
-    raise ValueError(f"backbone: no network of kind {spec.kind!r}")
+def _backbone(spec: BackboneSpec) -> EdgeBackbone | HRNet:
+    return EdgeBackbone(spec) if isinstance(spec, EdgeBackboneSpec) else HRNet(spec)
 
 
 class LogoCap(nn.Module):
@@ -62,7 +61,7 @@ class LogoCap(nn.Module):
         features = self.backbone(images)
         return DenseMaps(
             heatmap_logits=self.final_layer_cls(self.transition_cls(features)),
-            offsets=self.final_layer_reg(self.transition_reg(features)),
+            offsets=self.final_layer_reg(self.transition_reg(features)) * self.spec.heads.offset_scale,
             embedding=self.transition_embedding(features),
             activation=self.spec.heads.activation,
         )
