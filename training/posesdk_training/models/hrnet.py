@@ -154,6 +154,9 @@ class HRNet(nn.Module):
             scales = [*scales, transition[-1](scales[-1])]
         for module in self.stage4:
             scales = module(scales)
-        size = (int(scales[0].shape[2]), int(scales[0].shape[3]))
-        coarse = [F.interpolate(s, size=size, mode="bilinear", align_corners=False) for s in scales[1:]]
+        # By a factor, not to a size: a size taken from a shape is a constant in an exported graph.
+        coarse = [
+            F.interpolate(scale, scale_factor=float(2**level), mode="bilinear", align_corners=False)
+            for level, scale in enumerate(scales[1:], start=1)
+        ]
         return torch.cat([scales[0], *coarse], dim=1)
