@@ -1,0 +1,254 @@
+"""The training configuration: one YAML file, validated, with `key=value` overrides."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from posesdk.skeleton import COCO_17, Skeleton
+from posesdk.spec import ModelSpec
+from posesdk_runtimes.errors import DataError
+from posesdk_training.models.build import preset
+
+__all__ = [
+    "AugmentConfig",
+    "CropConfig",
+    "DataConfig",
+    "DatasetConfig",
+    "LossConfig",
+    "OptimizerConfig",
+    "PhaseConfig",
+    "TargetConfig",
+    "TrainConfig",
+    "load_config",
+]
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+PositiveInt = Annotated[int, Field(gt=0)]
+Range = tuple[float, float]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DatasetConfig(_Section):
+    """One COCO-format annotation file with its image folder.
+
+    `annotated_keypoints` names the keypoints that this set labels at all (None: every one); the heatmaps of the others
+    are masked. `supervised_window`: only the box of each labelled person, grown by this fraction of its long side on
+    each side, is supervised, for sets in which other people stand unlabelled (None: the whole image).
+    """
+
+    name: str
+    annotations: Path
+    images: Path
+    annotated_keypoints: tuple[str, ...] | None = None
+    supervised_window: Annotated[float, Field(ge=0)] | None = None
+
+
+class DataConfig(_Section):
+    """The sets, and how their samples are loaded."""
+
+    sets: tuple[DatasetConfig, ...]
+    skeleton: Skeleton = COCO_17
+    workers: Annotated[int, Field(ge=0)] = 2
+    cache_images: bool = False
+
+
+class CropConfig(_Section):
+    """How a sample is cut out of its photo.
+
+    `kind="image"`: around the photo's center, as published (logocap.md 3.1): `scale` is the crop side over the short
+    side, `shift` the fraction of the crop side by which the center moves. `kind="person"`: with probability `focus`
+    around a random labelled person whose size becomes a fraction `person_size` of the crop, else anywhere.
+    """
+
+    kind: Literal["image", "person"] = "image"
+    scale: Range = (0.75, 1.5)
+    shift: Fraction = 0.2
+    focus: Fraction = 0.9
+    person_size: Range = (0.17, 0.95)
+    max_enlargement: Positive = 2.6
+
+
+class AugmentConfig(_Section):
+    """Geometric and photometric augmentation. Angles are in degrees."""
+
+    crop: CropConfig = CropConfig()
+    rotation: Positive | Literal[0] = 30.0
+    rotation_distribution: Literal["uniform", "normal"] = "uniform"
+    rotation_probability: Fraction = 1.0
+    flip_probability: Fraction = 0.5
+    photometric: bool = False
+    border: tuple[int, int, int] = (0, 0, 0)
+
+
+class TargetConfig(_Section):
+    """Dense targets. Sigmas are in cells.
+
+    With `sigma_per_size` set, the sigma of a person's heatmaps is that fraction of the square root of its box area,
+    clipped to `sigma_range`; else it is fixed. `center_keypoints` names the keypoints whose mean is the person's center
+    (at least two of them labelled; else, or when empty, all labelled ones).
+    """
+
+    keypoint_sigma: Positive = 2.0
+    center_sigma: Positive = 4.0
+    keypoint_sigma_per_size: Positive | None = None
+    keypoint_sigma_range: Range = (1.0, 2.0)
+    center_sigma_per_size: Positive | None = None
+    center_sigma_range: Range = (1.0, 3.0)
+    background_weight: Fraction = 0.1
+    offset_window: Literal["square", "gaussian"] = "square"
+    offset_radius: PositiveInt = 4
+    offset_gaussian_level: Fraction = 0.35
+    offset_weight: Literal["inverse_sqrt_area", "area", "inverse_size"] = "inverse_sqrt_area"
+    center_keypoints: tuple[str, ...] = ()
+    center_from_visible: bool = False
+    min_center_area: Annotated[float, Field(ge=0)] = 32.0**2
+
+
+class LossConfig(_Section):
+    """Loss terms and their factors (LOGO-CAP, section 3.5; logocap.md 3.2, 3.3 and 4.2)."""
+
+    heatmap: Literal["mse", "focal"] = "mse"
+    heatmap_factor: Positive = 1.0
+    offset_beta: Positive = 1 / 9
+    offset_factor: Positive = 0.01
+    oks_factor: Annotated[float, Field(ge=0)] = 0.01
+    refined_factor: Annotated[float, Field(ge=0)] = 1.0
+    refined_target_sigma: Positive = 4.0
+    gt_matching: Literal["window_max", "clamped_mean"] = "window_max"
+    oks_weight: Literal["gain", "similarity"] = "gain"
+
+
+class OptimizerConfig(_Section):
+    """Optimizer and learning-rate schedule. `milestones` are fractions of all steps."""
+
+    kind: Literal["adam", "adamw"] = "adam"
+    learning_rate: Positive = 1e-3
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    schedule: Literal["cosine", "multistep"] = "multistep"
+    milestones: tuple[Fraction, ...] = (90 / 140, 120 / 140)
+    decay: Positive = 0.1
+    final_fraction: Annotated[float, Field(ge=0, le=1)] = 0.02
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    clip_norm: Positive | None = None
+
+
+class PhaseConfig(_Section):
+    """A stretch of training, up to the fraction `until` of all steps.
+
+    `mixture` weighs the data sets by name; `sizes` maps crop sides in net px to their share of the batches;
+    `adaptation` switches the local-global adaptation branch and its losses on.
+    """
+
+    until: Annotated[float, Field(gt=0, le=1)] = 1.0
+    mixture: dict[str, float]
+    sizes: dict[int, float]
+    adaptation: bool = True
+
+
+class TrainConfig(_Section):
+    """A whole training run."""
+
+    name: str
+    model: ModelSpec
+    seed: int = 0
+    data: DataConfig
+    augment: AugmentConfig = AugmentConfig()
+    targets: TargetConfig = TargetConfig()
+    loss: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    phases: tuple[PhaseConfig, ...]
+    steps: PositiveInt
+    batch_size: PositiveInt = 12
+    ema_decay: Fraction = 0.999
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    channels_last: bool = False
+    init_from: Path | None = None
+    checkpoint_minutes: Positive = 5.0
+    log_every: PositiveInt = 50
+
+    @model_validator(mode="after")
+    def _check(self) -> "TrainConfig":
+        names = {entry.name for entry in self.data.sets}
+        ends = [phase.until for phase in self.phases]
+        if not ends or ends != sorted(ends) or ends[-1] != 1.0:
+            raise ValueError(f"phases must end at rising fractions, the last at 1.0; got {ends}")
+        for phase in self.phases:
+            unknown = set(phase.mixture) - names
+            if unknown:
+                raise ValueError(
+                    f"phase until {phase.until}: no data set named {sorted(unknown)}; there are {sorted(names)}"
+                )
+            if sum(phase.mixture.values()) <= 0 or sum(phase.sizes.values()) <= 0:
+                raise ValueError(f"phase until {phase.until}: mixture and sizes need a positive weight")
+            wrong = [size for size in phase.sizes if size % self.model.input.multiple]
+            if wrong:
+                raise ValueError(
+                    f"phase until {phase.until}: sizes {wrong} are not multiples of {self.model.input.multiple}"
+                )
+        return self
+
+    def phase_at(self, step: int) -> PhaseConfig:
+        """The phase that training step `step` (from 0) belongs to."""
+        for phase in self.phases:
+            if step < phase.until * self.steps:
+                return phase
+        return self.phases[-1]
+
+
+def load_config(path: Path, overrides: tuple[str, ...] = ()) -> TrainConfig:
+    """The configuration in a YAML file, with `a.b=value` overrides applied (values are parsed as YAML).
+
+    Relative paths of data are taken from the working directory. Raises DataError for a file that cannot be read or
+    does not fit, naming the field.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise DataError(f"cannot read the training configuration {path}: {error}") from error
+    if not isinstance(tree, dict):
+        raise DataError(f"the training configuration {path} is not a mapping of keys to values")
+    for override in overrides:
+        _apply(tree, override)
+    if isinstance(tree.get("model"), str):
+        tree["model"] = preset(tree["model"])
+    elif isinstance(tree.get("model"), dict) and "preset" in tree["model"]:
+        tree["model"] = _derived(tree["model"])
+    try:
+        return TrainConfig.model_validate(tree)
+    except ValidationError as error:
+        raise DataError(f"the training configuration {path} does not fit: {error}") from error
+
+
+def _derived(tree: dict[str, Any]) -> dict[str, Any]:
+    base = preset(tree["preset"]).model_dump()
+    return _merged(base, {key: value for key, value in tree.items() if key != "preset"})
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for key, value in changes.items():
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = _merged(result[key], value) if both else value
+    return result
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise ValueError(f"expected key=value, got {override!r}; example: optimizer.learning_rate=0.001")
+    *parents, last = key.split(".")
+    node = tree
+    for index, parent in enumerate(parents):
+        if index == 0 and parent == "model" and isinstance(node.get("model"), str):
+            node["model"] = {"preset": node["model"]}
+        node = node.setdefault(parent, {})
+        if not isinstance(node, dict):
+            raise ValueError(f"cannot set {key!r}: {parent!r} is a value, not a section")
+    node[last] = yaml.safe_load(text)

@@ -1,0 +1,118 @@
+"""COCO-format keypoint annotations, read once into plain records."""
+
+import json
+import logging
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posesdk.skeleton import Skeleton
+from posesdk_runtimes.errors import DataError
+from posesdk_training.config import DatasetConfig
+
+__all__ = ["ImageRecord", "KeypointSet", "PersonRecord", "Region", "load_keypoint_set"]
+
+logger = logging.getLogger(__name__)
+
+Region = list[list[float]] | dict[str, Any]
+"""A COCO segmentation: polygons [x0, y0, x1, y1, ...] in orig px, or a run-length encoding."""
+
+
+@dataclass(frozen=True, slots=True)
+class PersonRecord:
+    """One labelled person; keypoints (K, 3) x, y, v in orig px; box xyxy; area in square px."""
+
+    keypoints: NDArray[np.float32]
+    box: NDArray[np.float32]
+    area: float
+    is_crowd: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """One photo: where it lies, its persons with keypoints, and the regions that training must not look at."""
+
+    path: Path
+    image_id: int
+    persons: tuple[PersonRecord, ...]
+    masked: tuple[Region, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KeypointSet:
+    """A data set in memory; `annotated` (K,) says which keypoints it labels at all."""
+
+    config: DatasetConfig
+    images: tuple[ImageRecord, ...]
+    annotated: NDArray[np.bool_]
+
+
+def load_keypoint_set(config: DatasetConfig, skeleton: Skeleton) -> KeypointSet:
+    """Reads an annotation file. Persons without keypoints and crowds become masked regions, not negatives.
+
+    Raises DataError for a file that is not COCO keypoints or whose keypoints are not the skeleton's.
+    """
+    try:
+        tree = json.loads(config.annotations.read_text())
+        by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
+        for annotation in tree["annotations"]:
+            by_image[annotation["image_id"]].append(annotation)
+        _check_categories(config, tree.get("categories", []), skeleton)
+        images = tuple(_image(config, entry, by_image[entry["id"]], len(skeleton)) for entry in tree["images"])
+    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise DataError(
+            f"cannot read COCO keypoints of data set {config.name!r} from {config.annotations}: {error!r}; "
+            "expected a JSON object with images, annotations and categories"
+        ) from error
+    people = sum(len(image.persons) for image in images)
+    logger.info("data set %s: %d images, %d persons with keypoints", config.name, len(images), people)
+    return KeypointSet(config, images, _annotated(config, skeleton))
+
+
+def _annotated(config: DatasetConfig, skeleton: Skeleton) -> NDArray[np.bool_]:
+    if config.annotated_keypoints is None:
+        return np.ones(len(skeleton), dtype=np.bool_)
+    unknown = set(config.annotated_keypoints) - set(skeleton.keypoints)
+    if unknown:
+        raise DataError(f"data set {config.name!r}: {sorted(unknown)} are not keypoints of {skeleton.name}")
+    return np.array([name in config.annotated_keypoints for name in skeleton.keypoints], dtype=np.bool_)
+
+
+def _check_categories(config: DatasetConfig, categories: list[dict[str, Any]], skeleton: Skeleton) -> None:
+    for category in categories:
+        names = tuple(category.get("keypoints", ()))
+        if names and names != skeleton.keypoints:
+            raise DataError(
+                f"data set {config.name!r}: {config.annotations} labels {len(names)} keypoints {names[:3]}..., "
+                f"the skeleton {skeleton.name} has {len(skeleton)} {skeleton.keypoints[:3]}...; "
+                "give the data configuration the set's own skeleton"
+            )
+
+
+def _image(config: DatasetConfig, entry: dict[str, Any], annotations: list[dict[str, Any]], count: int) -> ImageRecord:
+    persons: list[PersonRecord] = []
+    masked: list[Region] = []
+    for annotation in annotations:
+        is_crowd = bool(annotation.get("iscrowd", 0))
+        keypoints = np.asarray(annotation.get("keypoints", ()), dtype=np.float32).reshape(-1, 3)
+        labelled = len(keypoints) == count and bool((keypoints[:, 2] > 0).any())
+        if is_crowd or not labelled:
+            masked.append(_region(annotation))
+        if labelled:
+            x, y, width, height = annotation["bbox"]
+            box = np.array([x, y, x + width, y + height], dtype=np.float32)
+            area = float(annotation.get("area", width * height))
+            persons.append(PersonRecord(keypoints, box, area, is_crowd))
+    return ImageRecord(config.images / entry["file_name"], int(entry["id"]), tuple(persons), tuple(masked))
+
+
+def _region(annotation: dict[str, Any]) -> Region:
+    segmentation = annotation.get("segmentation")
+    if segmentation:
+        return segmentation  # type: ignore[no-any-return]
+    x, y, width, height = annotation["bbox"]
+    return [[x, y, x + width, y, x + width, y + height, x, y + height]]

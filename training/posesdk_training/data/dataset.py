@@ -1,0 +1,294 @@
+"""Samples for training: which photo, which crop, which targets - all decided by the sample's number.
+
+Sample i of a run depends on (seed, i) alone, so any number of loader processes and ranks, and a resumed run, see the
+same data.
+"""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+from torch.utils.data import Dataset, Sampler
+
+from posesdk_runtimes.errors import DataError
+from posesdk_training.config import TrainConfig
+from posesdk_training.data.augment import (
+    Placement,
+    jitter_colors,
+    sample_placement,
+    transform_boxes,
+    transform_keypoints,
+    warp_image,
+)
+from posesdk_training.data.coco import ImageRecord, KeypointSet, PersonRecord, Region, load_keypoint_set
+from posesdk_training.data.targets import GridPersons, encode_dense, net_to_cells
+
+__all__ = ["Batch", "KeypointDataset", "SampleKey", "StepSampler", "collate"]
+
+logger = logging.getLogger(__name__)
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class SampleKey:
+    """A sample's number in the run, its side in net px, and the phase it belongs to."""
+
+    index: int
+    size: int
+    phase: int
+
+
+class Batch:
+    """B samples. `images` (B, 3, S, S) uint8 RGB; dense targets and weights as in `DenseTargets`, batched.
+
+    `keypoints` holds, per image, the persons of the adaptation branch (P, K, 3) in net px with v = 0 outside the crop;
+    `areas` their areas (P,) in square net px. Not a dataclass on purpose: mixed precision would round the fields of
+    one, and coordinates must stay float32.
+    """
+
+    def __init__(
+        self,
+        images: torch.Tensor,
+        heatmaps: torch.Tensor,
+        heatmap_weights: torch.Tensor,
+        offsets: torch.Tensor,
+        offset_weights: torch.Tensor,
+        keypoints: list[torch.Tensor],
+        areas: list[torch.Tensor],
+    ) -> None:
+        self.images = images
+        self.heatmaps = heatmaps
+        self.heatmap_weights = heatmap_weights
+        self.offsets = offsets
+        self.offset_weights = offset_weights
+        self.keypoints = keypoints
+        self.areas = areas
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on a device."""
+
+        def moved(value: torch.Tensor) -> torch.Tensor:
+            return value.to(device, non_blocking=True)
+
+        return Batch(
+            moved(self.images),
+            moved(self.heatmaps),
+            moved(self.heatmap_weights),
+            moved(self.offsets),
+            moved(self.offset_weights),
+            [moved(value) for value in self.keypoints],
+            [moved(value) for value in self.areas],
+        )
+
+
+class StepSampler(Sampler[list[SampleKey]]):
+    """Batches of sample keys from `start` to the end of the run, for one rank of `world`."""
+
+    def __init__(self, config: TrainConfig, *, start: int = 0, rank: int = 0, world: int = 1) -> None:
+        self._config = config
+        self._start = start
+        self._rank = rank
+        self._world = world
+
+    def __len__(self) -> int:
+        return self._config.steps - self._start
+
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        config = self._config
+        for step in range(self._start, config.steps):
+            phase = config.phases.index(config.phase_at(step))
+            sizes = config.phases[phase].sizes
+            shares = np.array(list(sizes.values())) / sum(sizes.values())
+            size = int(np.random.default_rng((config.seed, 1, step)).choice(list(sizes), p=shares))
+            first = (step * self._world + self._rank) * config.batch_size
+            yield [SampleKey(first + item, size, phase) for item in range(config.batch_size)]
+
+
+class KeypointDataset(Dataset[dict[str, Any]]):
+    """Random crops of the configured sets. An image that cannot be read is skipped with a warning, and counted."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        self._config = config
+        self._sets = tuple(load_keypoint_set(entry, config.data.skeleton) for entry in config.data.sets)
+        self._cache: dict[tuple[int, int], NDArray[np.uint8]] = {}
+        self.skipped = 0
+        for keypoint_set in self._sets:
+            if not keypoint_set.images:
+                raise DataError(
+                    f"data set {keypoint_set.config.name!r} ({keypoint_set.config.annotations}) has no images"
+                )
+
+    def __getitem__(self, key: SampleKey) -> dict[str, Any]:
+        rng = np.random.default_rng((self._config.seed, 0, key.index))
+        mixture = self._config.phases[key.phase].mixture
+        names = [entry.config.name for entry in self._sets]
+        shares = np.array([mixture.get(name, 0.0) for name in names])
+        for _ in range(20):
+            set_index = int(rng.choice(len(names), p=shares / shares.sum()))
+            image_index = int(rng.integers(len(self._sets[set_index].images)))
+            image = self._image(set_index, image_index)
+            if image is not None:
+                keypoint_set = self._sets[set_index]
+                return self._sample(rng, image, keypoint_set, keypoint_set.images[image_index], size=key.size)
+        raise DataError(f"20 images in a row could not be read, the last {keypoint_set_path(self._sets[set_index])}")
+
+    def _image(self, set_index: int, image_index: int) -> NDArray[np.uint8] | None:
+        cached = self._cache.get((set_index, image_index))
+        if cached is not None:
+            return cached
+        path = self._sets[set_index].images[image_index].path
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        if image is None:
+            self.skipped += 1
+            logger.warning("skipped %s: not a readable image (%d skipped so far)", path, self.skipped)
+            return None
+        if self._config.data.cache_images:
+            self._cache[(set_index, image_index)] = image  # type: ignore[assignment]
+        return image  # type: ignore[return-value]
+
+    def _sample(
+        self,
+        rng: np.random.Generator,
+        image: NDArray[np.uint8],
+        keypoint_set: KeypointSet,
+        record: ImageRecord,
+        *,
+        size: int,
+    ) -> dict[str, Any]:
+        config = self._config
+        frame = config.model.frame
+        placement = sample_placement(
+            rng, image.shape[:2], record.persons, size=size, config=config.augment, frame=frame
+        )
+        pixels = warp_image(image, placement, config.augment.border)
+        if config.augment.photometric:
+            pixels = jitter_colors(rng, pixels)
+        persons, keypoints, areas = self._persons(record.persons, placement)
+        cells = size // config.model.stride
+        targets = encode_dense(persons, (cells, cells), config.targets)
+        weights = targets.heatmap_weights * self._mask(record, placement, keypoint_set)
+        return {
+            "image": np.ascontiguousarray(pixels[..., ::-1].transpose(2, 0, 1)),
+            "heatmaps": targets.heatmaps.astype(np.float16),
+            "heatmap_weights": weights.astype(np.float16),
+            "offsets": targets.offsets.astype(np.float16),
+            "offset_weights": targets.offset_weights,
+            "keypoints": keypoints,
+            "areas": areas,
+        }
+
+    def _persons(self, persons: tuple[PersonRecord, ...], placement: Placement) -> tuple[GridPersons, Floats, Floats]:
+        config = self._config
+        size = placement.size
+        consistent = config.model.frame == "consistent"
+        count = config.model.keypoint_count
+        original = np.array([person.keypoints for person in persons], dtype=np.float32).reshape(-1, count, 3)
+        moved = transform_keypoints(original, placement, config.model.skeleton.flip_indices)
+        boxes = np.array([person.box for person in persons], dtype=np.float32).reshape(-1, 4)
+        boxes = transform_boxes(boxes, placement)
+        areas = np.array([person.area for person in persons], dtype=np.float32)
+        crowd = np.array([person.is_crowd for person in persons], dtype=np.bool_)
+        inside = ((moved[..., :2] >= 0) & (moved[..., :2] < size)).all(-1)
+        visible = (moved[..., 2] > 0) & inside
+        centers = self._centers(moved, visible)
+        centers[areas < config.targets.min_center_area, 2] = 0
+        grid = moved.copy()
+        grid[..., :2] = net_to_cells(moved[..., :2], consistent=consistent)
+        center_grid = centers.copy()
+        center_grid[:, :2] = net_to_cells(centers[:, :2], consistent=consistent)
+        sizes = np.sqrt(np.maximum((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]), 16.0)) / 4
+        net_areas = (areas * placement.scale**2).astype(np.float32)
+        owner_cells = centers[:, :2] / 4 if consistent else center_grid[:, :2]
+        grid_persons = GridPersons(
+            grid, center_grid, net_areas, sizes.astype(np.float32), np.floor(owner_cells).astype(np.int64)
+        )
+        refined = moved.copy()
+        refined[~inside, 2] = 0
+        kept = (refined[..., 2] > 0).any(1) & ~crowd
+        return grid_persons, refined[kept], net_areas[kept]
+
+    def _centers(self, keypoints: Floats, visible: NDArray[np.bool_]) -> Floats:
+        """(P, 3) mean of the keypoints that define a person's center, net px, and 1 where there is one."""
+        config = self._config.targets
+        use = visible if config.center_from_visible else keypoints[..., 2] > 0
+        if config.center_keypoints:
+            names = self._config.model.skeleton.keypoints
+            chosen = use & np.array([name in config.center_keypoints for name in names])
+            use = np.where((chosen.sum(1) >= 2)[:, None], chosen, use)
+        number = use.sum(1)
+        total = (keypoints[..., :2] * use[..., None]).sum(1)
+        valid = number >= (2 if config.center_from_visible else 1)
+        points = total / np.maximum(number, 1)[:, None]
+        return np.concatenate([points, valid[:, None]], axis=1).astype(np.float32)
+
+    def _mask(self, record: ImageRecord, placement: Placement, keypoint_set: KeypointSet) -> Floats:
+        """(K+1, h, w) 1 where the heatmap loss may look, or (1, h, w) where all channels agree."""
+        config = self._config
+        cells = placement.size // config.model.stride
+        consistent = config.model.frame == "consistent"
+        mask = np.ones((cells, cells), dtype=np.uint8)
+        for region in record.masked:
+            _erase(mask, region, placement, consistent=consistent)
+        window = keypoint_set.config.supervised_window
+        if window is not None and record.persons:
+            allowed = np.zeros_like(mask)
+            boxes = transform_boxes(np.array([person.box for person in record.persons]), placement)
+            for box in boxes:
+                margin = window * float(max(box[2] - box[0], box[3] - box[1]))
+                left, top = np.floor((box[:2] - margin) / 4).astype(int)
+                right, bottom = np.ceil((box[2:] + margin) / 4).astype(int)
+                allowed[max(0, top) : max(0, bottom), max(0, left) : max(0, right)] = 1
+            mask &= allowed
+        if keypoint_set.annotated.all():
+            return mask[None].astype(np.float32)
+        channels = np.append(keypoint_set.annotated, True).astype(np.float32)
+        return channels[:, None, None] * mask
+
+
+def keypoint_set_path(keypoint_set: KeypointSet) -> str:
+    """Where a set's images lie, for messages."""
+    return str(keypoint_set.config.images)
+
+
+def _erase(mask: NDArray[np.uint8], region: Region, placement: Placement, *, consistent: bool) -> None:
+    matrix = placement.flipped_matrix
+    if isinstance(region, dict):
+        encoding = region
+        if isinstance(encoding["counts"], list):
+            encoding = coco_mask.frPyObjects(encoding, *encoding["size"])
+        pixels = coco_mask.decode(encoding)
+        to_cells = matrix / 4
+        to_cells[:, 2] -= 1.5 / 4 if consistent else 0.0
+        covered = cv2.warpAffine(pixels, to_cells, mask.shape[::-1], flags=cv2.INTER_LINEAR)
+        mask[covered > 0] = 0
+        return
+    for polygon in region:
+        points = np.asarray(polygon, dtype=np.float32).reshape(-1, 2) @ matrix[:, :2].T + matrix[:, 2]
+        cells = net_to_cells(points.astype(np.float32), consistent=consistent)
+        cv2.fillPoly(mask, [np.round(cells).astype(np.int32)], 0)
+
+
+def collate(samples: list[dict[str, Any]]) -> Batch:
+    """Stacks samples; weight maps of one channel are widened where another sample of the batch has K+1."""
+    channels = max(len(sample["heatmap_weights"]) for sample in samples)
+
+    def stack(name: str) -> torch.Tensor:
+        return torch.from_numpy(np.stack([sample[name] for sample in samples]))
+
+    weights = [np.broadcast_to(s["heatmap_weights"], (channels, *s["heatmap_weights"].shape[1:])) for s in samples]
+    return Batch(
+        stack("image"),
+        stack("heatmaps"),
+        torch.from_numpy(np.stack(weights)),
+        stack("offsets"),
+        stack("offset_weights"),
+        [torch.from_numpy(sample["keypoints"]) for sample in samples],
+        [torch.from_numpy(sample["areas"]) for sample in samples],
+    )

@@ -1,0 +1,67 @@
+"""Losses of the dense maps: heatmaps and center offsets (LOGO-CAP, section 3.5; logocap.md 3.2)."""
+
+import torch
+from torch.nn import functional as F
+
+from posesdk_training.config import LossConfig
+from posesdk_training.data.dataset import Batch
+from posesdk_training.models.logocap import DenseMaps
+
+__all__ = ["dense_losses", "focal_heatmap_loss", "mse_heatmap_loss", "offset_loss"]
+
+Tensor = torch.Tensor
+
+PEAK_LEVEL = 0.6
+"""Target values above it count as a peak; a peak covers about three cells at the smallest sigma."""
+CELLS_PER_PEAK = 3
+MIN_PEAK_CELLS = 8
+
+
+def mse_heatmap_loss(heatmaps: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Mean over (B, K+1, h, w) of weight * (p - t)^2, as published."""
+    return (weights * (heatmaps - targets) ** 2).mean()
+
+
+def focal_heatmap_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Binary cross-entropy weighted by |t - p|^2 and normalised by the number of peaks.
+
+    Keypoint channels and the center channel (the last) are normalised apart. Plain squared error starts far slower
+    from scratch.
+    """
+    modulation = (targets - torch.sigmoid(logits)).square()
+    loss = modulation * F.binary_cross_entropy_with_logits(logits, targets, reduction="none") * weights
+    peaks = (targets * weights > PEAK_LEVEL).float()
+    total = logits.new_zeros(())
+    for part in (slice(0, -1), slice(-1, None)):
+        number = peaks[:, part].sum().clamp(min=MIN_PEAK_CELLS) / CELLS_PER_PEAK
+        total = total + loss[:, part].sum() / number
+    return total
+
+
+def offset_loss(offsets: Tensor, targets: Tensor, weights: Tensor, *, beta: float, scaled: bool) -> Tensor:
+    """SmoothL1 of the offsets, summed with weights, over the number of weighted elements.
+
+    `scaled`: the error is weighted inside the SmoothL1, so that `beta` is relative to the person's size.
+    """
+    number = (weights > 0).sum().clamp(min=1)
+    if scaled:
+        error = (offsets - targets) * weights
+        return F.smooth_l1_loss(error, torch.zeros_like(error), beta=beta, reduction="sum") / number
+    return (F.smooth_l1_loss(offsets, targets, beta=beta, reduction="none") * weights).sum() / number
+
+
+def dense_losses(maps: DenseMaps, batch: Batch, config: LossConfig) -> dict[str, Tensor]:
+    """The dense terms, already times their factors, by name."""
+    targets, weights = batch.heatmaps.float(), batch.heatmap_weights.float()
+    if config.heatmap == "focal":
+        heatmap = focal_heatmap_loss(maps.heatmap_logits.float(), targets, weights)
+    else:
+        heatmap = mse_heatmap_loss(maps.heatmaps.float(), targets, weights)
+    offset = offset_loss(
+        maps.offsets.float(),
+        batch.offsets.float(),
+        batch.offset_weights.float(),
+        beta=config.offset_beta,
+        scaled=config.heatmap == "focal",
+    )
+    return {"heatmap": config.heatmap_factor * heatmap, "offset": config.offset_factor * offset}
