@@ -1,0 +1,189 @@
+"""Local-global contextual adaptation of initial poses (LOGO-CAP, Xue et al., CVPR 2022, sections 3.3 and 3.4).
+
+Each keypoint is expanded to a small mesh on which the embedding is sampled: the input of the `adapt` graph, which
+predicts one kernel a keypoint, the attraction map. The kernel filters a large window of the keypoint's heatmap around
+the initial position, weighted by a Gaussian, and the two best pixels give the final one.
+"""
+
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from posesdk.decode import CELL_CENTER, InitialPoses
+from posesdk.sampling import bilinear_taps, sample_windows
+from posesdk.spec import STRIDE, AdaptationSpec, ModelSpec
+
+__all__ = [
+    "adapt_poses",
+    "convolve_windows",
+    "expansion_axes",
+    "find_peaks",
+    "local_context",
+    "reweighing_window",
+    "sample_windows",
+    "uses_attraction",
+]
+
+FloatArray = NDArray[np.float32]
+IndexArray = NDArray[np.intp]
+
+MESH_SIGMA = 0.025
+"""OKS sigma (an eye's) at which one mesh step is one net px."""
+GAUSSIAN_CUTOFF = 1e-4
+"""Weights of the reweighing Gaussian below this are 0, as published."""
+PEAK_WEIGHT = 0.75
+"""Share of the best pixel; the second best has the rest."""
+
+
+def uses_attraction(spec: ModelSpec) -> bool:
+    """Whether `adapt_poses` needs attraction maps, so whether the `adapt` graph has to run."""
+    adaptation = spec.adaptation
+    return adaptation.level == "partial" or (adaptation.level == "full" and adaptation.prior != "kem")
+
+
+def expansion_axes(keypoints: FloatArray, spec: ModelSpec) -> tuple[FloatArray, FloatArray]:
+    """x and y (N, K, n) in net px of the keypoint expansion map of `keypoints` (N, K, 2).
+
+    Its point [y, x] is (xs[x], ys[y]). A step is sigma / 0.025 net px: 1 for an eye, 4.28 for a hip.
+    """
+    radius = spec.adaptation.local_size // 2
+    steps = np.arange(-radius, radius + 1, dtype=np.float32)
+    mesh = steps * (spec.skeleton.sigma_array / np.float32(MESH_SIGMA))[:, None]  # (K, n)
+    return keypoints[..., :1] + mesh, keypoints[..., 1:] + mesh
+
+
+def local_context(keypoints: FloatArray, embedding: FloatArray, spec: ModelSpec) -> FloatArray:
+    """Input of the `adapt` graph, (N, K*d, n, n) float32: channel k*d + c is embedding c on the mesh of keypoint k.
+
+    `keypoints` (N, K, 2) in net px, `embedding` (h, w, d) of the image that is not mirrored. Frame "published" reads
+    cell x/4, frame "consistent" (x - 1.5)/4.
+    """
+    height, width, depth = embedding.shape
+    count, size = spec.keypoint_count, spec.adaptation.local_size
+    origin = np.float32(0 if spec.frame == "published" else CELL_CENTER)
+    xs, ys = ((axis - origin) / np.float32(STRIDE) for axis in expansion_axes(keypoints, spec))
+    rows = np.ascontiguousarray(embedding, np.float32).reshape(height * width, depth)
+    context = np.empty((len(keypoints), count, depth, size, size), np.float32)
+    for person, (x, y) in enumerate(zip(xs, ys, strict=True)):
+        x_taps, y_taps = bilinear_taps(x, width, spec.frame), bilinear_taps(y, height, spec.frame)
+        total = np.zeros((count, size, size, depth), np.float32)
+        for y_cell, y_weight in y_taps:
+            for x_cell, x_weight in x_taps:
+                cells = rows[y_cell[:, :, None] * width + x_cell[:, None, :]]
+                total += cells * (y_weight[:, :, None] * x_weight[:, None, :])[..., None]
+        context[person] = total.transpose(0, 3, 1, 2)
+    return context.reshape(len(keypoints), count * depth, size, size)
+
+
+def reweighing_window(adaptation: AdaptationSpec) -> FloatArray:
+    """Gaussian (a, a) around the window's center; ones without `reweigh_sigma`, and with prior "kam"."""
+    sigma = None if adaptation.prior == "kam" else adaptation.reweigh_sigma
+    return _gaussian(adaptation.global_size, sigma)
+
+
+@lru_cache(maxsize=8)
+def _gaussian(size: int, sigma: float | None) -> FloatArray:
+    squares = np.arange(-(size // 2), size // 2 + 1, dtype=np.float32) ** 2
+    exponent = np.float32(0) if sigma is None else (squares[:, None] + squares) / np.float32(-2 * sigma**2)
+    gaussian = np.exp(np.broadcast_to(exponent, (size, size))).astype(np.float32)
+    gaussian[gaussian < GAUSSIAN_CUTOFF] = 0
+    gaussian.flags.writeable = False
+    return gaussian
+
+
+def convolve_windows(windows: FloatArray, attraction: FloatArray) -> FloatArray:
+    """Each window (..., a, a) convolved with its own attraction map (..., n, n) over n^2; zeros outside."""
+    size = attraction.shape[-1]
+    # filter2D correlates, and LOGO-CAP correlates with the flipped map.
+    kernels = attraction.reshape(-1, size, size)[:, ::-1, ::-1] / np.float32(size * size)
+    result = np.empty_like(windows)
+    maps = windows.reshape(-1, *windows.shape[-2:])
+    for source, kernel, target in zip(maps, kernels, result.reshape(maps.shape), strict=True):
+        cv2.filter2D(source, cv2.CV_32F, kernel, dst=target, borderType=cv2.BORDER_CONSTANT)
+    return result
+
+
+def find_peaks(maps: FloatArray) -> tuple[IndexArray, FloatArray]:
+    """Flat indices and values (..., 2) of the two largest pixels of each map (..., a, a), the largest first."""
+    flat = maps.reshape(-1, maps.shape[-2] * maps.shape[-1]).copy()
+    rows = np.arange(len(flat))
+    best = flat.argmax(axis=1)
+    best_value = flat[rows, best]
+    if flat.shape[1] > 1:
+        flat[rows, best] = -np.inf
+    second = flat.argmax(axis=1)
+    shape = (*maps.shape[:-2], 2)
+    indices = np.stack([best, second], axis=-1).reshape(shape)
+    return indices, np.stack([best_value, flat[rows, second]], axis=-1).reshape(shape)
+
+
+def adapt_poses(
+    initial: InitialPoses, heatmaps: FloatArray, attraction_maps: FloatArray | None, spec: ModelSpec
+) -> tuple[FloatArray, FloatArray]:
+    """Final keypoints (N, K, 2) in net px and their scores (N, K): refined value times center score.
+
+    `heatmaps` (K+1, h, w) raw; `attraction_maps` (N, K, n, n) as the `adapt` graph gives them, None where
+    `uses_attraction` says that they are not needed. A keypoint whose attraction map is nowhere above 0 has no response:
+    it stays where it is, with score 0. Points may lie outside of the image. Raises ValueError for maps that do not fit.
+    """
+    keypoints = np.empty_like(initial.keypoints)
+    values = np.empty(keypoints.shape[:2], np.float32)
+    attraction = _checked_attraction(initial, attraction_maps, spec)
+    for person in range(len(initial)):
+        pose = initial.keypoints[person : person + 1]
+        kernels = None if attraction is None else attraction[person : person + 1]
+        keypoints[person], values[person] = _adapt_person(pose, heatmaps, kernels, spec)
+    return keypoints, values * initial.scores[:, None]
+
+
+def _checked_attraction(initial: InitialPoses, maps: FloatArray | None, spec: ModelSpec) -> FloatArray | None:
+    if not uses_attraction(spec):
+        return None
+    size = spec.adaptation.local_size
+    expected = (len(initial), spec.keypoint_count, size, size)
+    if maps is None or maps.shape != expected:
+        given = "none" if maps is None else f"shape {maps.shape}"
+        raise ValueError(
+            f"adaptation of level {spec.adaptation.level!r}: expected attraction maps {expected}, got {given}"
+        )
+    return maps.clip(0, 1)
+
+
+def _adapt_person(
+    pose: FloatArray, heatmaps: FloatArray, attraction: FloatArray | None, spec: ModelSpec
+) -> tuple[FloatArray, FloatArray]:
+    """Keypoints (1, K, 2) and values (1, K) of one pose (1, K, 2)."""
+    adaptation = spec.adaptation
+    if adaptation.level == "none":
+        return pose, sample_windows(pose, heatmaps, 1, spec.frame)[..., 0, 0]
+    if adaptation.level == "partial":
+        assert attraction is not None
+        return _best_of_mesh(pose, attraction, spec)
+    responses = sample_windows(pose, heatmaps, adaptation.global_size, spec.frame) * reweighing_window(adaptation)
+    if attraction is not None:
+        responses = convolve_windows(responses, attraction)
+    indices, values = find_peaks(responses)  # (1, K, 2) each
+    ys, xs = np.divmod(indices, adaptation.global_size)
+    weights = np.array([PEAK_WEIGHT, 1 - PEAK_WEIGHT], np.float32)
+    shift = np.stack([xs @ weights, ys @ weights], axis=-1) - np.float32(adaptation.global_size // 2)
+    refined, value = pose + shift, values @ weights
+    if attraction is None:
+        return refined, value
+    return _keep_unanswered(pose, refined, attraction), value
+
+
+def _best_of_mesh(pose: FloatArray, attraction: FloatArray, spec: ModelSpec) -> tuple[FloatArray, FloatArray]:
+    xs, ys = expansion_axes(pose, spec)  # (1, K, n)
+    flat = attraction.reshape(*attraction.shape[:2], -1)
+    best = flat.argmax(axis=-1)[..., None]  # (1, K, 1)
+    row, column = np.divmod(best, spec.adaptation.local_size)
+    points = np.concatenate([np.take_along_axis(xs, column, -1), np.take_along_axis(ys, row, -1)], axis=-1)
+    return _keep_unanswered(pose, points, attraction), np.take_along_axis(flat, best, -1)[..., 0]
+
+
+def _keep_unanswered(pose: FloatArray, refined: FloatArray, attraction: FloatArray) -> FloatArray:
+    """The refined keypoints, the initial ones where the attraction map is 0 everywhere and every place is as good."""
+    answered = attraction.max(axis=(-2, -1), keepdims=True)[..., 0] > 0
+    return np.where(answered, refined, pose)
