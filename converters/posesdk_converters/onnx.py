@@ -1,0 +1,212 @@
+"""Export of the two graphs of a model, `trunk` and `adapt`, to ONNX, and the checks that every export passes.
+
+The forms used here are those that every later converter takes: the uint8 input goes into a Cast first, normalisation is
+inside, the number of images and of persons is free.
+"""
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+from posesdk.adapt import uses_attraction
+from posesdk_runtimes.errors import GateError
+from posesdk_runtimes.registry import open_runtime
+from posesdk_training.models.logocap import LogoCap
+
+__all__ = ["OPSET", "PERSON_COUNTS", "Adapt", "Trunk", "check_graph", "export_adapt", "export_trunk"]
+
+OPSET = 18
+"""The exporter's native floor; every runtime of the SDK reads it."""
+TOLERANCE = 1e-4
+"""Largest difference from torch, absolute up to a magnitude of 1 and relative beyond."""
+PERSON_COUNTS = (1, 2, 5, 30)
+MAX_BATCH = 64
+MAX_PERSONS = 1024
+MAX_SIDE = 8192
+"""Bounds of the dynamic dimensions, written nowhere into the graph."""
+LEVELS = 255.0
+
+Size = tuple[int, int]
+
+
+class Trunk(nn.Module):
+    """`image` uint8 (B, H, W, 3) RGB -> heatmaps (B, K+1, h, w), offsets (B, 2K, h, w), embedding (B, h, w, d)."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: LogoCap) -> None:
+        super().__init__()
+        self.model = model
+        source = model.spec.input
+        self.register_buffer("mean", LEVELS * torch.tensor(source.mean).view(1, 3, 1, 1))
+        self.register_buffer("std", LEVELS * torch.tensor(source.std).view(1, 3, 1, 1))
+        self.eval()
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The dense maps of a batch of images."""
+        # TensorRT takes a uint8 input only into a Cast, so the cast comes before the transpose.
+        pixels = image.float().permute(0, 3, 1, 2)
+        maps = self.model((pixels - self.mean) / self.std)
+        return maps.heatmaps, maps.offsets, maps.embedding.permute(0, 2, 3, 1)
+
+
+class Adapt(nn.Module):
+    """`context` (N, K*d, n, n) -> attraction maps (N, K, n, n), before the clamp."""
+
+    def __init__(self, model: LogoCap) -> None:
+        super().__init__()
+        self.joints_mlp = model.joints_mlp
+        self.eval()
+
+    def forward(self, context: Tensor) -> Tensor:
+        """The attraction maps of N persons."""
+        maps: Tensor = self.joints_mlp(context)
+        return maps
+
+
+def export_trunk(model: LogoCap, path: str | os.PathLike[str], *, input_size: Size | None = None) -> None:
+    """Writes `trunk` and checks it against torch; `input_size` (height, width) fixes the size, else it is free.
+
+    A free size is a multiple of the specification's. Raises GateError where the graph does not equal the model.
+    """
+    multiple = model.spec.input.multiple
+    if input_size is not None and any(side <= 0 or side % multiple for side in input_size):
+        raise ValueError(f"input size {input_size[0]}x{input_size[1]} is not a multiple of {multiple}")
+    trunk = Trunk(model)
+    sizes = [input_size] if input_size else [(2 * multiple, 3 * multiple), (4 * multiple, 2 * multiple)]
+    shapes = {0: Dim("batch", min=1, max=MAX_BATCH)}
+    if input_size is None:
+        most = MAX_SIDE // multiple
+        shapes |= {1: multiple * Dim("rows", min=1, max=most), 2: multiple * Dim("columns", min=1, max=most)}
+    names = ["heatmaps", "offsets", "embedding"]
+    _export(trunk, _images(2, sizes[0]), path, names=["image", *names], shapes=shapes)
+    batches = [_images(count, size) for size in sizes for count in (1, 2)]
+    _compare(trunk, path, batches, names=["image", *names])
+
+
+def export_adapt(model: LogoCap, path: str | os.PathLike[str]) -> None:
+    """Writes `adapt`, free in the number of persons, and checks it against torch at each of PERSON_COUNTS.
+
+    Raises GateError where the graph does not equal the model.
+    """
+    spec = model.spec
+    if not uses_attraction(spec):
+        raise ValueError(f"model {spec.name}: its adaptation uses no attraction maps, so there is no adapt graph")
+    adapt = Adapt(model)
+    channels, size = spec.keypoint_count * spec.heads.embedding, spec.adaptation.local_size
+    contexts = [_contexts(count, channels, size) for count in PERSON_COUNTS]
+    names = ["context", "attraction_maps"]
+    _export(adapt, contexts[1], path, names=names, shapes={0: Dim("persons", min=1, max=MAX_PERSONS)})
+    _compare(adapt, path, contexts, names=names)
+
+
+def check_graph(path: str | os.PathLike[str]) -> None:
+    """Raises GateError unless the graph is valid, of opset OPSET, and takes every uint8 input into a Cast."""
+    model = onnx.load(os.fspath(path))
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise GateError(f"exported graph {path} is not valid ONNX: {error}") from error
+    opsets = {entry.domain: entry.version for entry in model.opset_import}
+    if opsets != {"": OPSET}:
+        raise GateError(f"exported graph {path} has operator sets {opsets} instead of {OPSET}; use the pinned torch")
+    for value in model.graph.input:
+        if value.type.tensor_type.elem_type != onnx.TensorProto.UINT8:
+            continue
+        consumers = {node.op_type for node in model.graph.node if value.name in node.input}
+        if consumers != {"Cast"}:
+            raise GateError(f"exported graph {path}: input {value.name!r} goes into {sorted(consumers)}, not a Cast")
+
+
+def _export(
+    module: nn.Module,
+    example: Tensor,
+    path: str | os.PathLike[str],
+    *,
+    names: Sequence[str],
+    shapes: Mapping[int, object],
+) -> None:
+    """`names`: the input, then the outputs. The file is written without the exporter's stack traces."""
+    with _quiet():
+        program = torch.onnx.export(
+            module,
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            external_data=False,
+            input_names=list(names[:1]),
+            output_names=list(names[1:]),
+            dynamic_shapes=(dict(shapes),),
+            verbose=False,
+        )
+    if program is None:
+        raise GateError(f"exporting {path}: torch gave no graph; use the pinned torch")
+    graph = program.model_proto
+    _drop_metadata(graph)
+    onnx.save(graph, os.fspath(path))
+    check_graph(path)
+
+
+def _drop_metadata(model: onnx.ModelProto) -> None:
+    """Stack traces hold paths of this machine and make equal exports differ."""
+    graph = model.graph
+    for item in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        del item.metadata_props[:]
+        item.doc_string = ""
+    del graph.value_info[:]
+
+
+def _compare(
+    module: nn.Module, path: str | os.PathLike[str], inputs: Sequence[Tensor], *, names: Sequence[str]
+) -> None:
+    runtime = open_runtime(path, runtime="onnxruntime")
+    try:
+        for value in inputs:
+            with torch.inference_mode():
+                wanted = module(value)
+            outputs = runtime.run({names[0]: value.numpy()})
+            for name, tensor in zip(names[1:], [wanted] if isinstance(wanted, Tensor) else wanted, strict=True):
+                _require_equal(outputs[name], tensor.numpy(), f"{path}, output {name}, input {tuple(value.shape)}")
+    finally:
+        runtime.close()
+
+
+def _require_equal(actual: np.ndarray, wanted: np.ndarray, where: str) -> None:
+    if actual.shape != wanted.shape:
+        raise GateError(f"exported graph {where}: shape {actual.shape} instead of torch's {wanted.shape}")
+    error = float((np.abs(actual - wanted) / np.maximum(np.abs(wanted), 1.0)).max())
+    if not error <= TOLERANCE:
+        raise GateError(f"exported graph {where}: {error:.2g} from torch, allowed {TOLERANCE:g}; use the pinned torch")
+
+
+def _images(count: int, size: Size) -> Tensor:
+    levels = np.random.default_rng(count).integers(0, 256, (count, *size, 3), dtype=np.uint8)
+    return torch.from_numpy(levels)
+
+
+def _contexts(count: int, channels: int, size: int) -> Tensor:
+    values = np.random.default_rng(count).standard_normal((count, channels, size, size), dtype=np.float32)
+    return torch.from_numpy(np.maximum(values, 0))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps the exporter's notes about its own internals off the user's screen."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+            yield
+    finally:
+        logger.setLevel(level)
