@@ -40,6 +40,7 @@ class DatasetConfig(_Section):
     `annotated_keypoints` names the keypoints that this set labels at all (None: every one); the heatmaps of the others
     are masked. `supervised_window`: only the box of each labelled person, grown by this fraction of its long side on
     each side, is supervised, for sets in which other people stand unlabelled (None: the whole image).
+    `only_with_persons` leaves out the images without any person annotation.
     """
 
     name: str
@@ -47,6 +48,7 @@ class DatasetConfig(_Section):
     images: Path
     annotated_keypoints: tuple[str, ...] | None = None
     supervised_window: Annotated[float, Field(ge=0)] | None = None
+    only_with_persons: bool = False
 
 
 class DataConfig(_Section):

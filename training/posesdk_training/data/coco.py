@@ -62,7 +62,11 @@ def load_keypoint_set(config: DatasetConfig, skeleton: Skeleton) -> KeypointSet:
         for annotation in tree["annotations"]:
             by_image[annotation["image_id"]].append(annotation)
         _check_categories(config, tree.get("categories", []), skeleton)
-        images = tuple(_image(config, entry, by_image[entry["id"]], len(skeleton)) for entry in tree["images"])
+        images = tuple(
+            _image(config, entry, by_image[entry["id"]], len(skeleton))
+            for entry in tree["images"]
+            if by_image[entry["id"]] or not config.only_with_persons
+        )
     except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise DataError(
             f"cannot read COCO keypoints of data set {config.name!r} from {config.annotations}: {error!r}; "

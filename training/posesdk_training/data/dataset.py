@@ -35,6 +35,9 @@ logger = logging.getLogger(__name__)
 
 Floats = NDArray[np.float32]
 
+ATTEMPTS = 20
+"""Unreadable images in a row after which a run ends."""
+
 
 @dataclass(frozen=True, slots=True)
 class SampleKey:
@@ -118,6 +121,7 @@ class KeypointDataset(Dataset[dict[str, Any]]):
         self._config = config
         self._sets = tuple(load_keypoint_set(entry, config.data.skeleton) for entry in config.data.sets)
         self._cache: dict[tuple[int, int], NDArray[np.uint8]] = {}
+        self._order: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, dtype=np.int64))
         self.skipped = 0
         for keypoint_set in self._sets:
             if not keypoint_set.images:
@@ -130,14 +134,28 @@ class KeypointDataset(Dataset[dict[str, Any]]):
         mixture = self._config.phases[key.phase].mixture
         names = [entry.config.name for entry in self._sets]
         shares = np.array([mixture.get(name, 0.0) for name in names])
-        for _ in range(20):
+        for _ in range(ATTEMPTS):
             set_index = int(rng.choice(len(names), p=shares / shares.sum()))
-            image_index = int(rng.integers(len(self._sets[set_index].images)))
+            image_index = self._image_index(rng, set_index, key)
             image = self._image(set_index, image_index)
             if image is not None:
                 keypoint_set = self._sets[set_index]
                 return self._sample(rng, image, keypoint_set, keypoint_set.images[image_index], size=key.size)
-        raise DataError(f"20 images in a row could not be read, the last {keypoint_set_path(self._sets[set_index])}")
+        raise DataError(
+            f"{ATTEMPTS} images in a row could not be read, the last from {self._sets[set_index].config.images}; "
+            "check that the folder is the one that the annotations belong to"
+        )
+
+    def _image_index(self, rng: np.random.Generator, set_index: int, key: SampleKey) -> int:
+        """A random image of a set; in a run on one set alone, every image once an epoch."""
+        number = len(self._sets[set_index].images)
+        drawn = int(rng.integers(number))
+        if sum(weight > 0 for weight in self._config.phases[key.phase].mixture.values()) > 1:
+            return drawn
+        epoch, position = divmod(key.index, number)
+        if self._order[0] != epoch or len(self._order[1]) != number:
+            self._order = (epoch, np.random.default_rng((self._config.seed, 2, epoch)).permutation(number))
+        return int(self._order[1][position])
 
     def _image(self, set_index: int, image_index: int) -> NDArray[np.uint8] | None:
         cached = self._cache.get((set_index, image_index))
@@ -200,9 +218,9 @@ class KeypointDataset(Dataset[dict[str, Any]]):
         centers = self._centers(moved, visible)
         centers[areas < config.targets.min_center_area, 2] = 0
         grid = moved.copy()
-        grid[..., :2] = net_to_cells(moved[..., :2], consistent=consistent)
+        grid[..., :2] = net_to_cells(moved[..., :2], consistent=consistent, flipped=placement.flip)
         center_grid = centers.copy()
-        center_grid[:, :2] = net_to_cells(centers[:, :2], consistent=consistent)
+        center_grid[:, :2] = net_to_cells(centers[:, :2], consistent=consistent, flipped=placement.flip)
         sizes = np.sqrt(np.maximum((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]), 16.0)) / 4
         net_areas = (areas * placement.scale**2).astype(np.float32)
         owner_cells = centers[:, :2] / 4 if consistent else center_grid[:, :2]
@@ -252,11 +270,6 @@ class KeypointDataset(Dataset[dict[str, Any]]):
         return channels[:, None, None] * mask
 
 
-def keypoint_set_path(keypoint_set: KeypointSet) -> str:
-    """Where a set's images lie, for messages."""
-    return str(keypoint_set.config.images)
-
-
 def _erase(mask: NDArray[np.uint8], region: Region, placement: Placement, *, consistent: bool) -> None:
     matrix = placement.flipped_matrix
     if isinstance(region, dict):
@@ -271,7 +284,7 @@ def _erase(mask: NDArray[np.uint8], region: Region, placement: Placement, *, con
         return
     for polygon in region:
         points = np.asarray(polygon, dtype=np.float32).reshape(-1, 2) @ matrix[:, :2].T + matrix[:, 2]
-        cells = net_to_cells(points.astype(np.float32), consistent=consistent)
+        cells = net_to_cells(points.astype(np.float32), consistent=consistent, flipped=placement.flip)
         cv2.fillPoly(mask, [np.round(cells).astype(np.int32)], 0)
 
 

@@ -42,9 +42,13 @@ class DenseTargets:
     offset_weights: Floats
 
 
-def net_to_cells(points: Floats, *, consistent: bool) -> Floats:
-    """Net px -> cells: (X - 1.5) / 4 in the consistent frame, X / 4 in the published one."""
-    shift = np.float32(1.5 if consistent else 0.0)
+def net_to_cells(points: Floats, *, consistent: bool, flipped: bool = False) -> Floats:
+    """Net px -> cells: (X - 1.5) / 4 in the consistent frame, X / 4 in the published one.
+
+    The published frame mirrors a flipped sample's targets on the map's grid but its image on the net's, so that x is
+    3 net px off there (logocap.md 4.1, row 14).
+    """
+    shift = np.array([1.5, 1.5] if consistent else [3.0 * flipped, 0.0], dtype=np.float32)
     return ((points - shift) / np.float32(4)).astype(np.float32)
 
 
