@@ -140,7 +140,9 @@ def _window(
         reach = sigma * float(np.sqrt(-2 * np.log(config.offset_gaussian_level)))
         left, right = int(np.ceil(x - reach)), int(np.floor(x + reach)) + 1
         top, bottom = int(np.ceil(y - reach)), int(np.floor(y + reach)) + 1
-    rows, columns = np.mgrid[max(0, top) : min(height, bottom), max(0, left) : min(width, right)].reshape(2, -1)
+    left, top = max(0, left), max(0, top)
+    right, bottom = max(left, min(width, right)), max(top, min(height, bottom))  # empty outside of the map
+    rows, columns = np.mgrid[top:bottom, left:right].reshape(2, -1)
     if config.offset_window == "square":
         area = persons.areas[person]
         former = claims[rows, columns]

@@ -1,0 +1,119 @@
+"""The training loop on a tiny set and a tiny model."""
+
+import csv
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from posesdk_runtimes.errors import CheckpointError
+from posesdk_training.checkpoint import load_checkpoint
+from posesdk_training.train import NonFiniteLossError, fit
+
+TinySet = tuple[Path, Path]
+LOSSES = ("heatmap", "offset", "oks", "refined")
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore::DeprecationWarning")
+
+
+def losses(folder: Path) -> list[tuple[float, ...]]:
+    with (folder / "log.csv").open() as file:
+        return [tuple(float(row[name]) for name in LOSSES) for row in csv.DictReader(file)]
+
+
+def test_training_lowers_the_loss(tiny_run: ModuleType, tiny_set: TinySet, tmp_path: Path) -> None:
+    config = tiny_run.tiny_config(*tiny_set, steps=60, batch_size=4)
+    fit(config, tmp_path, accelerator="cpu")
+    rows = losses(tmp_path)
+    assert len(rows) == 60
+    first, last = (sum(sum(row[:2]) for row in part) for part in (rows[:10], rows[-10:]))
+    assert last < 0.8 * first
+
+
+def test_resumed_run_has_the_losses_of_an_uninterrupted_one(
+    tiny_run: ModuleType, tiny_set: TinySet, tmp_path: Path
+) -> None:
+    config = tiny_run.tiny_config(*tiny_set)
+    fit(config, tmp_path / "whole", accelerator="cpu")
+    fit(config, tmp_path / "parts", accelerator="cpu", stop_after=3)
+    assert len(losses(tmp_path / "parts")) == 3
+    fit(config, tmp_path / "parts", accelerator="cpu")
+    assert torch.allclose(
+        torch.tensor(losses(tmp_path / "whole")), torch.tensor(losses(tmp_path / "parts")), rtol=1e-4, atol=1e-7
+    )
+    whole, parts = (load_checkpoint(tmp_path / name / "last.safetensors").state_dict for name in ("whole", "parts"))
+    assert all(torch.allclose(whole[key].float(), parts[key].float(), rtol=1e-3, atol=1e-5) for key in whole)
+
+
+def test_loader_processes_do_not_change_the_losses(tiny_run: ModuleType, tiny_set: TinySet, tmp_path: Path) -> None:
+    config = tiny_run.tiny_config(*tiny_set, steps=3)
+    data = config.data.model_copy(update={"workers": 2})
+    fit(config, tmp_path / "none", accelerator="cpu")
+    fit(config.model_copy(update={"data": data}), tmp_path / "two", accelerator="cpu")
+    alone, two = (torch.tensor(losses(tmp_path / name)) for name in ("none", "two"))
+    assert torch.allclose(alone, two, rtol=1e-4)
+
+
+def test_phase_without_adaptation_trains_the_dense_maps_alone(
+    tiny_run: ModuleType, tiny_set: TinySet, tmp_path: Path
+) -> None:
+    phases = [
+        {"until": 0.5, "mixture": {"tiny": 1.0}, "sizes": {64: 1.0}, "adaptation": False},
+        {"until": 1.0, "mixture": {"tiny": 1.0}, "sizes": {64: 1.0}, "adaptation": True},
+    ]
+    config = tiny_run.tiny_config(*tiny_set, steps=4, phases=phases)
+    fit(config, tmp_path, accelerator="cpu")
+    with (tmp_path / "log.csv").open() as file:
+        refined = [row["refined"] for row in csv.DictReader(file)]
+    assert refined[:2] == ["", ""]
+    assert all(refined[2:])
+
+
+def test_weights_carry_their_spec_and_how_long_they_were_trained(
+    tiny_run: ModuleType, tiny_set: TinySet, tmp_path: Path
+) -> None:
+    config = tiny_run.tiny_config(*tiny_set, steps=2)
+    checkpoint = load_checkpoint(fit(config, tmp_path, accelerator="cpu"))
+    assert checkpoint.spec == config.model
+    assert checkpoint.metadata["step"] == "2"
+    assert checkpoint.metadata["samples"] == "4"
+
+
+def test_infinite_loss_ends_the_run_with_advice_and_keeps_the_checkpoint(
+    tiny_run: ModuleType, tiny_set: TinySet, tmp_path: Path
+) -> None:
+    fit(tiny_run.tiny_config(*tiny_set, steps=2), tmp_path, accelerator="cpu")
+    before = (tmp_path / "last.ckpt").read_bytes()
+    optimizer = {"kind": "adam", "learning_rate": 1e30, "schedule": "cosine"}
+    with pytest.raises(NonFiniteLossError, match="learning_rate"):
+        fit(tiny_run.tiny_config(*tiny_set, steps=40, optimizer=optimizer), tmp_path, accelerator="cpu")
+    assert (tmp_path / "last.ckpt").read_bytes() == before
+
+
+def test_broken_state_is_refused_by_name(tiny_run: ModuleType, tiny_set: TinySet, tmp_path: Path) -> None:
+    (tmp_path / "last.ckpt").write_bytes(b"not a checkpoint")
+    with pytest.raises(CheckpointError, match=r"last\.ckpt"):
+        fit(tiny_run.tiny_config(*tiny_set), tmp_path, accelerator="cpu")
+
+
+def test_state_of_another_model_is_refused(tiny_run: ModuleType, tiny_set: TinySet, tmp_path: Path) -> None:
+    config = tiny_run.tiny_config(*tiny_set, steps=1)
+    fit(config, tmp_path, accelerator="cpu")
+    other = config.model.model_copy(update={"name": "other"})
+    with pytest.raises(CheckpointError, match="another model"):
+        fit(config.model_copy(update={"model": other}), tmp_path, accelerator="cpu")
+
+
+def test_weights_can_start_a_run_of_another_size(tiny_run: ModuleType, tiny_set: TinySet, tmp_path: Path) -> None:
+    config = tiny_run.tiny_config(*tiny_set, steps=1)
+    first = fit(config, tmp_path / "first", accelerator="cpu")
+    optimizer = config.optimizer.model_copy(update={"learning_rate": 1e-12})
+    second = fit(
+        config.model_copy(update={"init_from": first, "optimizer": optimizer, "ema_decay": 0.0}),
+        tmp_path / "second",
+        accelerator="cpu",
+    )
+    start, end = (load_checkpoint(path).state_dict["final_layer_cls.weight"] for path in (first, second))
+    assert start.shape == end.shape
+    assert not torch.equal(start, torch.zeros_like(start))

@@ -1,0 +1,302 @@
+"""The training loop: Lightning Fabric for devices and processes, a plain loop for the rest."""
+
+import csv
+import json
+import logging
+import os
+import pickle
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import cv2
+import torch
+from lightning.fabric import Fabric
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torch.utils.tensorboard import SummaryWriter
+
+from posesdk_runtimes.errors import CheckpointError, PoseSDKError
+from posesdk_training.checkpoint import load_checkpoint, save_checkpoint
+from posesdk_training.config import TrainConfig
+from posesdk_training.data.dataset import Batch, KeypointDataset, StepSampler, collate
+from posesdk_training.losses.adaptation import adaptation_losses
+from posesdk_training.losses.dense import dense_losses
+from posesdk_training.models.build import build_model
+from posesdk_training.models.logocap import LogoCap
+from posesdk_training.optimizer import WeightAverage, learning_rate, make_optimizer
+
+__all__ = ["NonFiniteLossError", "fit"]
+
+logger = logging.getLogger(__name__)
+
+STATE_FILE = "last.ckpt"
+WEIGHTS_FILE = "last.safetensors"
+LOG_FILE = "log.csv"
+LOSS_NAMES = ("heatmap", "offset", "oks", "refined")
+
+
+class NonFiniteLossError(PoseSDKError):
+    """The loss became NaN or infinite."""
+
+
+class _Losses(nn.Module):
+    """The network with its losses as one module, so that every process of a run reduces its gradients together."""
+
+    def __init__(self, model: LogoCap, config: TrainConfig) -> None:
+        super().__init__()
+        self.model = model
+        self._config = config
+        spec = config.model.input
+        self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1) * 255, persistent=False)
+
+    def forward(self, batch: Batch, *, adaptation: bool) -> dict[str, Tensor]:
+        mean, std = self.get_buffer("mean"), self.get_buffer("std")
+        images = (batch.images.float() - mean) / std
+        if self._config.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        maps = self.model(images)
+        losses = dense_losses(maps, batch, self._config.loss)
+        if adaptation:
+            losses |= adaptation_losses(self.model, maps, batch, self._config.loss)
+        return losses
+
+
+class _Run:
+    """State of one run: what a checkpoint holds and what a resumed run goes on from."""
+
+    def __init__(self, config: TrainConfig, folder: Path, fabric: Fabric) -> None:
+        self.config = config
+        self.folder = folder
+        self.fabric = fabric
+        self.network = build_model(config.model)
+        if config.init_from is not None:
+            _initialise(self.network, config.init_from)
+        self.average = WeightAverage(self.network, config.ema_decay)
+        module = _Losses(self.network, config)
+        if config.channels_last:
+            module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimizer = make_optimizer(module.parameters(), config.optimizer)
+        self.module, self.wrapped_optimizer = fabric.setup(module, self.optimizer)
+        average = self.average.state_dict()
+        self.average.resume({key: value.to(fabric.device) for key, value in average.items()}, 0)
+        self.step = 0
+
+    def save(self) -> None:
+        """Writes the resumable state and the averaged weights; the last good files stay until then."""
+        if not self.fabric.is_global_zero:
+            return
+        state = {
+            "config": self.config.model_dump_json(),
+            "step": self.step,
+            "model": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        temporary = self.folder / f".{STATE_FILE}.tmp"
+        torch.save(state, temporary)
+        os.replace(temporary, self.folder / STATE_FILE)
+        notes = {"step": str(self.step), "samples": str(self.step * self.config.batch_size * self.fabric.world_size)}
+        save_checkpoint(self.folder / WEIGHTS_FILE, self.average.state_dict(), self.config.model, metadata=notes)
+
+    def resume(self) -> None:
+        """Goes on from the folder's last checkpoint, if there is one."""
+        path = self.folder / STATE_FILE
+        if not path.exists():
+            return
+        try:
+            state = torch.load(path, map_location=self.fabric.device, weights_only=True)
+            spec = json.loads(state["config"])["model"]
+        except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+            raise CheckpointError(
+                f"cannot resume from {path}: it is not a whole checkpoint of a run; "
+                "move it away to start anew, or give another run folder"
+            ) from error
+        if spec != json.loads(self.config.model_dump_json())["model"]:
+            raise CheckpointError(
+                f"cannot resume from {path}: it was written for another model specification; give another run folder"
+            )
+        self.network.load_state_dict(state["model"])
+        self.average.resume(state["average"], state["step"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step = state["step"]
+        logger.info("resumed %s at step %d of %d", path, self.step, self.config.steps)
+
+
+def _initialise(network: LogoCap, path: Path) -> None:
+    """Takes over every weight of a checkpoint whose name and shape fit; says how many did."""
+    source = load_checkpoint(path).state_dict
+    target = network.state_dict()
+    fitting = {key: value for key, value in source.items() if key in target and target[key].shape == value.shape}
+    if not fitting:
+        raise CheckpointError(f"cannot initialise from {path}: none of its {len(source)} tensors fits this model")
+    network.load_state_dict(fitting, strict=False)
+    logger.info("initialised %d of %d tensors from %s", len(fitting), len(target), path)
+
+
+def fit(
+    config: TrainConfig,
+    folder: Path,
+    *,
+    accelerator: str = "auto",
+    devices: int = 1,
+    nodes: int = 1,
+    stop_after: int | None = None,
+) -> Path:
+    """Trains to the end, or until `stop_after` steps, resuming what `folder` holds; gives the weights' path.
+
+    The folder gets `last.ckpt` (resumable state), `last.safetensors` (averaged weights with their `ModelSpec`),
+    `log.csv`, TensorBoard files and the resolved configuration. Raises DataError for data that cannot be used,
+    CheckpointError for a state that cannot be resumed, NonFiniteLossError when the loss is no number.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=nodes, precision=config.precision)
+    fabric.launch()
+    fabric.seed_everything(config.seed, workers=False, verbose=False)
+    run = _Run(config, folder, fabric)
+    run.resume()
+    if fabric.is_global_zero:
+        (folder / "config.json").write_text(config.model_dump_json(indent=2) + "\n")
+    _loop(run, min(config.steps, stop_after or config.steps))
+    run.save()
+    return folder / WEIGHTS_FILE
+
+
+def _loader(run: _Run) -> DataLoader[Any]:
+    config, fabric = run.config, run.fabric
+    sampler = StepSampler(config, start=run.step, rank=fabric.global_rank, world=fabric.world_size)
+    return DataLoader(
+        KeypointDataset(config),
+        batch_sampler=sampler,
+        num_workers=config.data.workers,
+        collate_fn=collate,
+        worker_init_fn=_quiet_worker,
+        prefetch_factor=4 if config.data.workers else None,
+        pin_memory=fabric.device.type == "cuda",
+    )
+
+
+def _quiet_worker(_: int) -> None:
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+def _loop(run: _Run, last_step: int) -> None:
+    config, fabric = run.config, run.fabric
+    log = _Log(run)
+    saved = time.monotonic()
+    run.module.train()
+    with log, log.progress(run.step, last_step) as advance:
+        for batch in _loader(run):
+            if run.step >= last_step:
+                break
+            losses = _train_step(run, batch.to(fabric.device))
+            run.step += 1
+            log.add(run.step, losses)
+            advance(losses)
+            if time.monotonic() - saved > 60 * config.checkpoint_minutes:
+                run.save()
+                saved = time.monotonic()
+
+
+def _train_step(run: _Run, batch: Batch) -> dict[str, float]:
+    config = run.config
+    rate = learning_rate(run.step, config.steps, config.optimizer)
+    for group in run.optimizer.param_groups:
+        group["lr"] = rate
+    losses = run.module(batch, adaptation=config.phase_at(run.step).adaptation)
+    total = torch.stack(list(losses.values())).sum()
+    values = {name: float(value.detach()) for name, value in losses.items()}
+    if not bool(torch.isfinite(total.detach())):
+        raise NonFiniteLossError(
+            f"step {run.step}: the loss is not finite ({values}); the last checkpoint in {run.folder} is kept. "
+            "Lower optimizer.learning_rate, set optimizer.clip_norm, or use precision 32-true"
+        )
+    run.optimizer.zero_grad(set_to_none=True)
+    run.fabric.backward(total)
+    if config.optimizer.clip_norm is not None:
+        run.fabric.clip_gradients(run.module, run.wrapped_optimizer, max_norm=config.optimizer.clip_norm)
+    run.wrapped_optimizer.step()
+    run.average.update(run.network)
+    return {"learning_rate": rate, **values}
+
+
+class _Log:
+    """Means over `log_every` steps to CSV and TensorBoard, and a progress bar, on the first process alone."""
+
+    def __init__(self, run: _Run) -> None:
+        self._run = run
+        self._sums: defaultdict[str, float] = defaultdict(float)
+        self._count = 0
+        self._started = time.monotonic()
+        self._writer: SummaryWriter | None = None
+
+    def __enter__(self) -> "_Log":
+        if self._run.fabric.is_global_zero:
+            self._writer = SummaryWriter(str(self._run.folder / "tensorboard"), purge_step=self._run.step)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def add(self, step: int, losses: dict[str, float]) -> None:
+        """Takes in one step's figures, and writes every `log_every` steps."""
+        for name, value in losses.items():
+            self._sums[name] += value
+        self._count += 1
+        if self._writer is None or step % self._run.config.log_every:
+            return
+        means = {name: value / self._count for name, value in self._sums.items()}
+        seconds = time.monotonic() - self._started
+        self._started = time.monotonic()
+        samples = self._count * self._run.config.batch_size * self._run.fabric.world_size
+        row = {"step": step, "samples_per_second": round(samples / max(seconds, 1e-9), 2), **means}
+        for name, value in row.items():
+            self._writer.add_scalar(f"train/{name}", value, step)
+        self._append(row)
+        self._sums.clear()
+        self._count = 0
+
+    def _append(self, row: dict[str, float]) -> None:
+        path = self._run.folder / LOG_FILE
+        names = ("step", "samples_per_second", "learning_rate", *LOSS_NAMES)
+        is_new = not path.exists()
+        with path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, names, restval="", extrasaction="ignore")
+            if is_new:
+                writer.writeheader()
+            writer.writerow(row)
+
+    def progress(self, start: int, end: int) -> "_Bar":
+        """A context manager that gives a function to call after each step."""
+        return _Bar(start, end, shown=self._run.fabric.is_global_zero)
+
+
+class _Bar:
+    def __init__(self, start: int, end: int, *, shown: bool) -> None:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        console = Console(stderr=True)
+        self._progress = Progress(*columns, console=console, disable=not (shown and console.is_terminal))
+        self._task = self._progress.add_task("training", total=end, completed=start)
+
+    def __enter__(self) -> Any:
+        self._progress.start()
+        return self._advance
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def _advance(self, losses: dict[str, float]) -> None:
+        parts = " ".join(f"{name} {value:.4f}" for name, value in losses.items() if name in LOSS_NAMES)
+        self._progress.update(self._task, advance=1, description=parts)
