@@ -91,69 +91,77 @@ def _draw_gaussian(heatmap: Floats, weights: Floats, point: Floats, sigma: float
 
 
 def _encode_offsets(persons: GridPersons, map_size: tuple[int, int], config: TargetConfig) -> tuple[Floats, Floats]:
-    height, width = map_size
     count = persons.keypoints.shape[1]
-    offsets = np.zeros((count, 2, height, width), dtype=np.float32)
-    weights = np.zeros((count, 2, height, width), dtype=np.float32)
-    claims = np.zeros((height, width), dtype=np.float32)  # area (square) or distance (gaussian) of the owner of a cell
-    for person in range(len(persons.keypoints)):
-        if persons.centers[person, 2] <= 0:
-            continue
-        rows, columns, free = _window(persons, person, claims, config)
-        if rows.size == 0:
-            continue
-        weight = _offset_weight(persons, person, map_size, config)
-        for index, (x, y, visible) in enumerate(persons.keypoints[person]):
-            inside = 0 <= x < width and 0 <= y < height
-            if config.offset_window == "gaussian":
-                weights[index, :, rows, columns] = 0.0  # the cell changes hands, for every keypoint
-                inside = True
-            if visible <= 0 or not inside:
-                continue
-            taken = np.ones(rows.shape, dtype=np.bool_)
-            if config.offset_window == "square":
-                stored = (offsets[index, :, rows, columns] != 0).any(1)
-                taken = ~stored | free
-            r, c = rows[taken], columns[taken]
-            offsets[index, 0, r, c] = c - x
-            offsets[index, 1, r, c] = r - y
-            weights[index, :, r, c] = weight
-    shape = (2 * count, height, width)
+    offsets = np.zeros((count, 2, *map_size), dtype=np.float32)
+    weights = np.zeros((count, 2, *map_size), dtype=np.float32)
+    if config.offset_window == "square":
+        _fill_squares(offsets, weights, persons, config)
+    else:
+        _fill_gaussians(offsets, weights, persons, config)
+    shape = (2 * count, *map_size)
     return offsets.reshape(shape), weights.reshape(shape)
 
 
-def _window(
-    persons: GridPersons, person: int, claims: Floats, config: TargetConfig
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-    """Cells around a center: rows, columns, and whether this person wins the cell from its former owner."""
-    height, width = claims.shape
-    x, y = persons.centers[person, :2]
-    if config.offset_window == "square":
-        radius = config.offset_radius
-        column, row = (int(value) for value in persons.center_cells[person])
-        reach: float = radius
-        left, right, top, bottom = column - radius, column + radius, row - radius, row + radius
-    else:
-        sigma = _sigma(
-            float(persons.sizes[person]), config.center_sigma, config.center_sigma_per_size, config.center_sigma_range
-        )
+def _fill_squares(offsets: Floats, weights: Floats, persons: GridPersons, config: TargetConfig) -> None:
+    """A fixed window around each center; a cell that holds an offset already goes to the smaller person.
+
+    As published: the stored offset itself says whether a cell is taken, and one map of areas serves all keypoints.
+    """
+    height, width = offsets.shape[2:]
+    areas = np.zeros((height, width), dtype=np.float32)
+    for person, (column, row) in enumerate(persons.center_cells):
+        if persons.centers[person, 2] <= 0 or not (0 <= column < width and 0 <= row < height):
+            continue
+        reach, area = config.offset_radius, persons.areas[person]
+        weight = _offset_weight(persons, person, (height, width), config)
+        rows, columns = _cells(column - reach, column + reach, row - reach, row + reach, map_size=(height, width))
+        for index, (x, y, visible) in enumerate(persons.keypoints[person]):
+            if visible <= 0 or not (0 <= x < width and 0 <= y < height):
+                continue
+            stored = (offsets[index][:, rows, columns] != 0).any(0)
+            wins = ~stored | (areas[rows, columns] >= area)
+            r, c = rows[wins], columns[wins]
+            offsets[index, 0, r, c] = c - x
+            offsets[index, 1, r, c] = r - y
+            weights[index, :, r, c] = weight
+            areas[r, c] = area
+
+
+def _fill_gaussians(offsets: Floats, weights: Floats, persons: GridPersons, config: TargetConfig) -> None:
+    """A disc that grows with the person; a cell goes, for every keypoint, to the nearest center."""
+    height, width = offsets.shape[2:]
+    distances = np.zeros((height, width), dtype=np.float32)
+    for person, (x, y, exists) in enumerate(persons.centers):
+        if exists <= 0:
+            continue
+        size = float(persons.sizes[person])
+        sigma = _sigma(size, config.center_sigma, config.center_sigma_per_size, config.center_sigma_range)
         reach = sigma * float(np.sqrt(-2 * np.log(config.offset_gaussian_level)))
         left, right = int(np.ceil(x - reach)), int(np.floor(x + reach)) + 1
         top, bottom = int(np.ceil(y - reach)), int(np.floor(y + reach)) + 1
+        rows, columns = _cells(left, right, top, bottom, map_size=(height, width))
+        distance = (columns - x) ** 2 + (rows - y) ** 2
+        former = distances[rows, columns]
+        wins = (distance < reach**2) & ((former == 0) | (distance + 1e-6 < former))
+        r, c = rows[wins], columns[wins]
+        distances[r, c] = distance[wins] + 1e-6
+        weights[:, :, r, c] = 0.0  # the cell changes hands, for unlabelled keypoints too
+        weight = _offset_weight(persons, person, (height, width), config)
+        for index, (point_x, point_y, visible) in enumerate(persons.keypoints[person]):
+            if visible > 0:
+                offsets[index, 0, r, c] = c - point_x
+                offsets[index, 1, r, c] = r - point_y
+                weights[index, :, r, c] = weight
+
+
+def _cells(
+    left: int, right: int, top: int, bottom: int, *, map_size: tuple[int, int]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows and columns of the cells of a box that lie on the map; none where it lies outside."""
     left, top = max(0, left), max(0, top)
-    right, bottom = max(left, min(width, right)), max(top, min(height, bottom))  # empty outside of the map
+    right, bottom = max(left, min(map_size[1], right)), max(top, min(map_size[0], bottom))
     rows, columns = np.mgrid[top:bottom, left:right].reshape(2, -1)
-    if config.offset_window == "square":
-        area = persons.areas[person]
-        former = claims[rows, columns]
-        wins = (former == 0) | (former > area)
-        claims[rows[wins], columns[wins]] = area
-        return rows, columns, wins
-    distance = (columns - x) ** 2 + (rows - y) ** 2
-    former = claims[rows, columns]
-    wins = (distance < reach**2) & ((former == 0) | (distance + 1e-6 < former))
-    claims[rows[wins], columns[wins]] = distance[wins] + 1e-6
-    return rows[wins], columns[wins], wins[wins]
+    return rows, columns
 
 
 def _offset_weight(persons: GridPersons, person: int, map_size: tuple[int, int], config: TargetConfig) -> float:
