@@ -18,6 +18,8 @@ MAX_ASPECT = 16
 """Longest net input, in short sides: a longer image is shrunk to it, so that memory stays bounded."""
 AREA_SCALE = 0.5
 """Below this scale bilinear interpolation skips pixels, and frame "consistent" averages areas first."""
+WARP_LIMIT = 32766
+"""Longest side that OpenCV's warpAffine takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class Letterbox:
                 f"letterbox: expected an image of shape {(*self.image_size, 3)} uint8, got {image.shape} {image.dtype}"
             )
         matrix = self.matrix
-        if self.frame == "consistent" and self.scale < AREA_SCALE:
+        if (self.frame == "consistent" and self.scale < AREA_SCALE) or max(self.image_size) > WARP_LIMIT:
             image, matrix = self._shrink(image)
         height, width = self.net_size
         net = cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
