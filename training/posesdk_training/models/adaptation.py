@@ -14,6 +14,7 @@ __all__ = [
     "AttentiveNorm",
     "expansion_mesh",
     "global_windows",
+    "keep_unanswered",
     "keypoints_from_mesh",
     "keypoints_from_peaks",
     "local_context",
@@ -216,3 +217,12 @@ def keypoints_from_mesh(attraction: Tensor, mesh: Tensor) -> Tensor:
     places = mesh.permute(0, 3, 1, 2, 4).flatten(2, 3)  # (N, K, n * n, 2)
     place = places.gather(2, index[..., None, None].expand(-1, -1, 1, 2))[:, :, 0]
     return torch.cat((place, value[..., None]), dim=-1)
+
+
+def keep_unanswered(poses: Tensor, adapted: Tensor, clamped: Tensor) -> Tensor:
+    """`adapted` (N, K, 3), but the initial place (N, K, 2) where a clamped attraction map (N, K, n, n) is all 0.
+
+    Every place is as good there, and the value is 0.
+    """
+    answered = clamped.flatten(2).amax(dim=2, keepdim=True) > 0
+    return torch.cat((torch.where(answered, adapted[..., :2], poses), adapted[..., 2:]), dim=-1)

@@ -13,6 +13,7 @@ from posesdk_training.models.adaptation import (
     CELL_CENTER,
     expansion_mesh,
     global_windows,
+    keep_unanswered,
     keypoints_from_mesh,
     keypoints_from_peaks,
     local_context,
@@ -154,11 +155,13 @@ class LogoCap(nn.Module):
             return torch.cat((poses, values[..., 0]), dim=-1)
         clamped = attraction.clamp(0, 1)
         if adaptation.level == "partial":
-            return keypoints_from_mesh(clamped, self.expansion_mesh(poses))
+            adapted = keypoints_from_mesh(clamped, self.expansion_mesh(poses))
+            return keep_unanswered(poses, adapted, clamped)
         windows = self.reweighed_windows(upsampled, poses, image_index)
-        refined = windows if adaptation.prior == "kem" else refine(windows, clamped)
-        values, indices = top_two(refined)
-        return keypoints_from_peaks(values, indices, poses, adaptation.global_size)
+        if adaptation.prior == "kem":
+            return keypoints_from_peaks(*top_two(windows), poses, adaptation.global_size)
+        adapted = keypoints_from_peaks(*top_two(refine(windows, clamped)), poses, adaptation.global_size)
+        return keep_unanswered(poses, adapted, clamped)
 
     @torch.no_grad()
     def decode(self, maps: DenseMaps) -> Detections:
