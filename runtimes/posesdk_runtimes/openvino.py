@@ -1,0 +1,206 @@
+"""OpenVINO: ONNX and OpenVINO IR graphs on CPUs and on Intel's GPUs and NPUs."""
+
+import importlib
+import os
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from queue import Empty, LifoQueue
+from typing import Any
+
+import numpy as np
+
+from posesdk_runtimes.base import Tensor, TensorSpec
+from posesdk_runtimes.errors import ArtifactError, DeviceUnavailableError, MissingDependencyError, RuntimeFault
+from posesdk_runtimes.feeds import check_feeds
+
+__all__ = ["OpenVINORuntime", "import_openvino"]
+
+_REQUESTS = 4
+"""Most threads that run one graph at a time, each with activations of its own; more threads wait."""
+_PRECISIONS = ("f32", "f16", "bf16")
+_TELEMETRY = "openvino_telemetry"
+_import_lock = threading.Lock()
+
+
+def import_openvino() -> Any:
+    """The `openvino` module, imported as if its telemetry package were not installed. Raises ImportError.
+
+    Importing it plainly starts a process that reports to Google Analytics, and writes ~/intel.
+    """
+    with _import_lock:
+        known = {_TELEMETRY: sys.modules[_TELEMETRY]} if _TELEMETRY in sys.modules else {}
+        sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # Python's way to make an import fail
+        try:
+            return importlib.import_module("openvino")
+        finally:
+            del sys.modules[_TELEMETRY]
+            sys.modules.update(known)
+
+
+class OpenVINORuntime:
+    """One .onnx or .xml file on `device`: "cpu", "gpu", "gpu.N", "npu", or "auto": a GPU if there is one, else the CPU.
+
+    OpenVINO's own default on a CPU with bfloat16 is to run in it, which moves keypoints by whole pixels; here the
+    arithmetic is always asked for by name, and `precision` is what the compiled graph says that it uses.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        device: str = "cpu",
+        precision: str = "f32",
+        threads: int | None = None,
+    ) -> None:
+        if precision not in _PRECISIONS:
+            raise ValueError(f"expected a precision of {', '.join(_PRECISIONS)}, got {precision!r}")
+        try:
+            openvino = import_openvino()
+            from openvino import frontend
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"cannot load {path}: OpenVINO cannot be imported ({error}); "
+                "install it with `pip install 'posesdk[openvino]'`"
+            ) from error
+        # The frontends' exceptions have no base of their own.
+        self._faults = (
+            RuntimeError,
+            frontend.GeneralFailure,
+            frontend.OpConversionFailure,
+            frontend.OpValidationFailure,
+        )
+        self._path = Path(path)
+        self._requests: LifoQueue[Any] = LifoQueue()
+        core = openvino.Core()
+        target = _target(core.available_devices, device, self._path)
+        self.device = target.lower()
+        model = self._read(core)
+        compiled = self._compile(core, model, target, precision, threads)
+        self.precision = str(compiled.get_property("INFERENCE_PRECISION_HINT").to_string())
+        if self.precision != precision:
+            raise DeviceUnavailableError(
+                f"OpenVINO runs {self._path} on {target} in {self.precision}, but {precision} was asked for; "
+                "use another variant of the model, or another device"
+            )
+        self._inputs = tuple(_spec(port, port.node.friendly_name) for port in compiled.inputs)
+        self._outputs = tuple(_spec(port, port.node.friendly_name) for port in compiled.outputs)
+        self._loaded: tuple[Any, _Shapes] | None = (compiled, _Shapes(model))
+        for _ in range(_REQUESTS):
+            self._requests.put(None)
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The graph's inputs, in its order."""
+        return self._inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """The graph's outputs, in its order."""
+        return self._outputs
+
+    def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Every output by name."""
+        tensors = list(check_feeds(self._inputs, feeds).values())
+        request = self._requests.get()
+        try:
+            loaded = self._loaded
+            if loaded is None:
+                raise RuntimeFault(f"cannot run {self._path}: it has been closed; open it again")
+            compiled, shapes = loaded
+            shapes.check(tensors)
+            request = request or compiled.create_infer_request()
+            values = request.infer(tensors, share_inputs=True, share_outputs=False).to_tuple()
+        except self._faults as error:
+            request = None  # what a failed request is good for is not documented
+            raise RuntimeFault(f"OpenVINO failed to run {self._path} on {self.device}: {error}") from error
+        finally:
+            self._requests.put(request if self._loaded is not None else None)
+        return dict(zip((spec.name for spec in self._outputs), values, strict=True))
+
+    def close(self) -> None:
+        """Frees the graph as soon as no thread runs it any more."""
+        self._loaded = None
+        idle = 0
+        with suppress(Empty):
+            while True:
+                self._requests.get_nowait()
+                idle += 1
+        for _ in range(idle):  # threads that wait for a slot wake up and find the graph closed
+            self._requests.put(None)
+
+    def _read(self, core: Any) -> Any:
+        if not self._path.is_file():
+            raise ArtifactError(f"cannot load {self._path}: there is no such file; check the path")
+        try:
+            return core.read_model(str(self._path))
+        except self._faults as error:
+            raise ArtifactError(
+                f"OpenVINO cannot read {self._path}: {error}; get or convert the model again"
+            ) from error
+
+    def _compile(self, core: Any, model: Any, target: str, precision: str, threads: int | None) -> Any:
+        settings: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
+        if threads and target == "CPU":
+            settings["INFERENCE_NUM_THREADS"] = threads
+        try:
+            return core.compile_model(model, target, settings)
+        except self._faults as error:
+            message = f"OpenVINO cannot compile {self._path} for {target} in {precision}: {error}"
+            if target == "CPU":
+                raise ArtifactError(f"{message}; get or convert the model again") from error
+            raise DeviceUnavailableError(f"{message}; use device 'cpu'") from error
+
+
+class _Shapes:
+    """The input shapes that the graph can compute.
+
+    OpenVINO 2026.4 on one thread answers other shapes with the outputs of the call before, or ends the process; so each
+    new set of shapes goes through the model's own shape inference first (1 ms for a small trunk, once).
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._known: set[tuple[tuple[int, ...], ...]] = set()
+        self._lock = threading.Lock()
+
+    def check(self, tensors: Sequence[Tensor]) -> None:
+        """Raises OpenVINO's RuntimeError for shapes that the graph cannot compute."""
+        shapes = tuple(tensor.shape for tensor in tensors)
+        if shapes in self._known:
+            return
+        with self._lock:
+            self._model.clone().reshape({index: list(shape) for index, shape in enumerate(shapes)})
+            self._known.add(shapes)
+
+
+def _target(available: list[str], device: str, path: Path) -> str:
+    """OpenVINO's name of the device; its own AUTO changes the device, and with it the numbers, while it runs."""
+    gpus = [name for name in available if name.split(".")[0] == "GPU"]
+    match device.split("."):
+        case ["cpu"] | ["npu"]:
+            target, found = device.upper(), device.upper() in available
+        case ["gpu", *index]:
+            target = device.upper()
+            found = bool(gpus) if not index else target in (*gpus, *(f"{name}.0" for name in gpus))
+        case ["auto"]:
+            target, found = (*gpus, "CPU")[0], True
+        case _:
+            raise ValueError(f"expected a device 'cpu', 'gpu', 'gpu.N', 'npu' or 'auto' for OpenVINO, got {device!r}")
+    if not found:
+        raise DeviceUnavailableError(
+            f"cannot load {path} on {device}: OpenVINO finds {', '.join(available) or 'no device'} here; "
+            "install the device's driver, or use device 'cpu'"
+        )
+    return target
+
+
+def _spec(port: Any, friendly_name: str) -> TensorSpec:
+    # A tensor may carry the names of several nodes that became one; an output's node is `<name>/sink_port_0`.
+    names = port.get_names()
+    plain = friendly_name.split("/sink_port_")[0]
+    name = plain if plain in names else min(names)
+    shape = tuple(size.get_length() if size.is_static else None for size in port.get_partial_shape())
+    return TensorSpec(name, shape, np.dtype(port.get_element_type().to_dtype()))

@@ -1,0 +1,172 @@
+"""Which backends there are, which of them are installed, and how one is opened by name."""
+
+import importlib.metadata
+import importlib.util
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from posesdk_runtimes.base import Runtime
+from posesdk_runtimes.errors import DeviceUnavailableError, MissingDependencyError
+
+__all__ = [
+    "RUNTIMES",
+    "RuntimeInfo",
+    "available_runtimes",
+    "device_family",
+    "open_runtime",
+    "parse_device",
+    "runtime_devices",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeInfo:
+    """One backend: the device families and precisions that it knows, and what of it is on this machine.
+
+    `version` is None where it is not installed, `install` the command that installs it. `devices` are the families that
+    can be expected to work, as far as that can be told without loading the library.
+    """
+
+    name: str
+    families: tuple[str, ...]
+    precisions: tuple[str, ...]
+    install: str
+    version: str | None = None
+    devices: tuple[str, ...] = ()
+
+
+RUNTIMES = {
+    info.name: info
+    for info in (
+        RuntimeInfo("openvino", ("cpu", "gpu", "npu"), ("f32", "f16", "bf16"), "pip install 'posesdk[openvino]'"),
+        RuntimeInfo("onnxruntime", ("cpu", "cuda"), ("f32",), "pip install onnxruntime"),
+    )
+}
+"""What this package can open, the one preferred on a CPU first."""
+
+_DISTRIBUTIONS = {"openvino": ("openvino",), "onnxruntime": ("onnxruntime-gpu", "onnxruntime")}
+_NVIDIA = ("/dev/nvidiactl", "/dev/nvhost-gpu", "/dev/nvgpu")
+"""Device nodes of NVIDIA's drivers for cards and for Jetson."""
+
+
+def available_runtimes() -> tuple[RuntimeInfo, ...]:
+    """Every backend with what is installed of it; imports none of them."""
+    return tuple(_inspect(info) for info in RUNTIMES.values())
+
+
+def runtime_devices(name: str) -> tuple[str, ...]:
+    """The devices that backend `name` finds here: its library is loaded and asked. Raises MissingDependencyError."""
+    info = _known(name)
+    try:
+        if name == "openvino":
+            from posesdk_runtimes.openvino import import_openvino
+
+            return tuple(device.lower() for device in import_openvino().Core().available_devices)
+        import onnxruntime
+
+        providers = onnxruntime.get_available_providers()
+    except ImportError as error:
+        raise MissingDependencyError(f"{name} cannot be imported ({error}); `{info.install}`") from error
+    return ("cpu", "cuda") if "CUDAExecutionProvider" in providers and _has_nvidia() else ("cpu",)
+
+
+def open_runtime(
+    path: str | os.PathLike[str],
+    *,
+    runtime: str = "auto",
+    device: str = "cpu",
+    precision: str = "f32",
+    threads: int | None = None,
+) -> Runtime:
+    """The graph at `path` (.onnx, .xml), ready to run on `device` in `precision` ("f32", "f16", "bf16").
+
+    "auto" is decided by file type and device. Raises ValueError for an unknown name, MissingDependencyError for a
+    backend that is not installed, DeviceUnavailableError for a device that cannot be used, ArtifactError for the file.
+    """
+    place = parse_device(device)
+    info = _known(runtime if runtime != "auto" else _choose(Path(path), place))
+    if place != "auto" and device_family(place) not in info.families:
+        raise DeviceUnavailableError(
+            f"cannot load {path}: {info.name} knows the devices {', '.join(info.families)}, not {device!r}; "
+            "use another device or runtime"
+        )
+    if precision not in info.precisions:
+        raise ValueError(f"expected a precision of {', '.join(info.precisions)} for {info.name}, got {precision!r}")
+    if threads is not None and threads < 1:
+        raise ValueError(f"expected at least 1 thread, got {threads}")
+    match info.name:
+        case "openvino":
+            from posesdk_runtimes.openvino import OpenVINORuntime
+
+            return OpenVINORuntime(path, device=place, precision=precision, threads=threads)
+        case _:
+            from posesdk_runtimes.onnxruntime import OnnxRuntime
+
+            return OnnxRuntime(path, device="cpu" if place == "auto" else place, threads=threads)
+
+
+def parse_device(device: str) -> str:
+    """One spelling of a device: "cpu", "cuda:N" (also from "cuda" and "N"), "gpu", "gpu.N", "npu" or "auto"."""
+    text = device.strip().lower()
+    if re.fullmatch(r"cpu|gpu|gpu\.\d+|npu|auto|cuda:\d+", text):
+        return text
+    if re.fullmatch(r"\d+", text):
+        return f"cuda:{text}"
+    if text == "cuda":
+        return "cuda:0"
+    raise ValueError(f"expected a device 'auto', 'cpu', 'cuda', 'cuda:N', 'N', 'gpu', 'gpu.N' or 'npu', got {device!r}")
+
+
+def device_family(device: str) -> str:
+    """ "cuda" of "cuda:0", "gpu" of "gpu.1"; `device` as `parse_device` gives it."""
+    return re.split(r"[.:]", device)[0]
+
+
+def _known(name: str) -> RuntimeInfo:
+    if name not in RUNTIMES:
+        raise ValueError(f"expected a runtime of {', '.join(('auto', *RUNTIMES))}, got {name!r}")
+    return RUNTIMES[name]
+
+
+def _choose(path: Path, device: str) -> str:
+    match path.suffix.lower(), device_family(device):
+        case ".xml", _:
+            return "openvino"
+        case ".onnx", "cuda":
+            return "onnxruntime"
+        case ".onnx", "gpu" | "npu":
+            return "openvino"
+        case ".onnx", _:
+            return "openvino" if _version("openvino") else "onnxruntime"
+    raise ValueError(f"expected a graph that ends in .onnx or .xml, got {str(path)!r}")
+
+
+def _inspect(info: RuntimeInfo) -> RuntimeInfo:
+    version = _version(info.name)
+    devices: tuple[str, ...] = ("cpu",) if version else ()
+    if version and info.name == "onnxruntime" and _has_cuda_provider() and _has_nvidia():
+        devices = ("cpu", "cuda")
+    return RuntimeInfo(info.name, info.families, info.precisions, info.install, version, devices)
+
+
+def _version(name: str) -> str | None:
+    if importlib.util.find_spec(name) is None:
+        return None
+    for distribution in _DISTRIBUTIONS[name]:
+        try:
+            return importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return "unknown"
+
+
+def _has_cuda_provider() -> bool:
+    spec = importlib.util.find_spec("onnxruntime")
+    folders = spec.submodule_search_locations if spec else None
+    return any(Path(folder, "capi").glob("*onnxruntime_providers_cuda.*") for folder in folders or ())
+
+
+def _has_nvidia() -> bool:
+    return any(Path(node).exists() for node in _NVIDIA)
