@@ -29,6 +29,7 @@ from posesdk.manifest import (
     parse_manifest,
 )
 from posesdk.spec import ModelSpec
+from posesdk.variants import Candidate, select_variant
 from posesdk_runtimes.errors import BundleError
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "Accuracy",
     "Bundle",
     "BundleFile",
+    "Candidate",
     "Golden",
     "Licence",
     "Manifest",
@@ -44,6 +46,7 @@ __all__ = [
     "build_manifest_files",
     "default_bundle_path",
     "open_bundle",
+    "select_variant",
     "write_bundle",
     "write_manifest",
 ]

@@ -1,0 +1,98 @@
+"""Which variant of a bundle to run, by which backend, on which device."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+from posesdk.manifest import Manifest, Precision, Variant
+from posesdk_runtimes.errors import DeviceUnavailableError, MissingDependencyError
+from posesdk_runtimes.registry import RUNTIMES, RuntimeInfo, available_runtimes, device_family, parse_device
+
+__all__ = ["Candidate", "select_variant"]
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One way to run a bundle here; `device` as `posesdk_runtimes.registry.parse_device` spells it."""
+
+    variant: Variant
+    runtime: str
+    device: str
+
+
+def select_variant(
+    manifest: Manifest,
+    runtime: str = AUTO,
+    device: str = AUTO,
+    precision: str = AUTO,
+    *,
+    runtimes: Sequence[RuntimeInfo] | None = None,
+) -> tuple[Candidate, ...]:
+    """Every way to run the bundle with what is installed, the preferred one first; at least one.
+
+    "auto" for the device is CUDA where a backend and a driver are there, then the CPU. On one device the order is the
+    manifest's: its variants, and the runtimes of each variant. Raises ValueError for a name that does not exist or that
+    the bundle does not have, MissingDependencyError and DeviceUnavailableError for what this machine does not have.
+    """
+    known = {info.name: info for info in (available_runtimes() if runtimes is None else runtimes)}
+    variants = _of_precision(manifest, precision)
+    names = _usable(manifest, variants, runtime, known)
+    places = (parse_device(device),) if device.strip().lower() != AUTO else _auto_devices(known, names)
+    found = tuple(
+        Candidate(variant, name, place)
+        for place in places
+        for variant in variants
+        for name in variant.runtime
+        if name in names and _fits(variant, RUNTIMES[name], place)
+    )
+    if not found:
+        raise DeviceUnavailableError(
+            f"bundle {manifest.id} cannot run on {device} with {', '.join(names)} in precision {precision}: it has "
+            f"{_listing(manifest)}; ask for one of these, or convert the checkpoint for that device"
+        )
+    return found
+
+
+def _of_precision(manifest: Manifest, precision: str) -> tuple[Variant, ...]:
+    if precision not in (AUTO, *get_args(Precision)):
+        raise ValueError(f"expected a precision of {', '.join((AUTO, *get_args(Precision)))}, got {precision!r}")
+    variants = tuple(variant for variant in manifest.variants if precision in (AUTO, variant.precision))
+    if not variants:
+        raise ValueError(f"bundle {manifest.id} has no variant in {precision}: it has {_listing(manifest)}")
+    return variants
+
+
+def _usable(
+    manifest: Manifest, variants: Sequence[Variant], runtime: str, known: dict[str, RuntimeInfo]
+) -> tuple[str, ...]:
+    if runtime not in (AUTO, *RUNTIMES):
+        raise ValueError(f"expected a runtime of {', '.join((AUTO, *RUNTIMES))}, got {runtime!r}")
+    wanted = dict.fromkeys(name for variant in variants for name in variant.runtime if runtime in (AUTO, name))
+    if runtime != AUTO and not wanted:
+        raise ValueError(f"bundle {manifest.id} has nothing for {runtime}: it has {_listing(manifest)}")
+    names = tuple(name for name in wanted if name in known and known[name].version is not None)
+    if not names:
+        hints = [f"`{RUNTIMES[name].install}`" for name in wanted if name in RUNTIMES]
+        raise MissingDependencyError(
+            f"bundle {manifest.id} runs with {', '.join(wanted)}, and none of it is installed here; "
+            f"{'install it with ' + ' or '.join(hints) if hints else 'upgrade posesdk'}"
+        )
+    return names
+
+
+def _auto_devices(known: dict[str, RuntimeInfo], names: Sequence[str]) -> tuple[str, ...]:
+    return ("cuda:0", "cpu") if any("cuda" in known[name].devices for name in names) else ("cpu",)
+
+
+def _fits(variant: Variant, info: RuntimeInfo, device: str) -> bool:
+    family = device_family(device)
+    return family in variant.devices and family in info.families and variant.runtime_precision in info.precisions
+
+
+def _listing(manifest: Manifest) -> str:
+    return ", ".join(
+        f"{variant.name} ({variant.precision}, {'/'.join(variant.runtime)} on {'/'.join(variant.devices)})"
+        for variant in manifest.variants
+    )
