@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import skimage.data
 from numpy.typing import NDArray
+
 from posesdk import Detector
 from posesdk_converters.render import render_people
 

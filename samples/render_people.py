@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 import cv2
+
 from posesdk_converters.render import render_people
 
 
