@@ -1,0 +1,218 @@
+"""`Detector`: people and their keypoints in images and videos."""
+
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posesdk.bundle import Bundle, default_bundle_path, open_bundle
+from posesdk.pipeline import Pipeline, check_graphs
+from posesdk.poses import FrameInfo, Poses
+from posesdk.skeleton import Skeleton
+from posesdk.sources import Source, open_source, to_image
+from posesdk.spec import InputSpec, ModelSpec
+from posesdk.variants import Candidate, select_variant
+from posesdk.video import Frame, OnFault
+from posesdk_runtimes.errors import EnvironmentFault
+from posesdk_runtimes.registry import open_runtime
+
+__all__ = ["Detector", "DetectorInfo"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorInfo:
+    """What a detector uses: the bundle's id and version, one of its variants, and the settings in force."""
+
+    model: str
+    version: str
+    bundle: str
+    variant: str
+    runtime: str
+    device: str
+    precision: str
+    skeleton: Skeleton
+    score_threshold: float
+    keypoint_threshold: float
+    max_people: int
+    flip_test: bool
+    threads: int | None
+
+
+class Detector:
+    """Finds people; immutable, safe to call from several threads at once, and a context manager.
+
+    `model` is the path of a bundle, None the default model. A `device` ("cpu", "cuda:0", "gpu", ...), `runtime`
+    ("onnxruntime", "openvino", ...) or `precision` ("fp32", "fp16", "int8", ...) that is named is used, or
+    DeviceUnavailableError, MissingDependencyError or ValueError is raised; "auto" may fall back, with a warning, and
+    `info` says to what. Thresholds and `flip_test` of None are the model's own. `max_people` bounds how many candidates
+    are refined, and so the time of a crowded frame. `threads` of None leaves their number to the runtime.
+    """
+
+    __slots__ = ("_info", "_pipeline")
+    _info: DetectorInfo
+    _pipeline: Pipeline
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | None = None,
+        *,
+        device: str = "auto",
+        runtime: str = "auto",
+        precision: str = "auto",
+        score_threshold: float | None = None,
+        keypoint_threshold: float | None = None,
+        max_people: int = 30,
+        threads: int | None = None,
+        flip_test: bool | None = None,
+    ) -> None:
+        _check_settings(score_threshold, keypoint_threshold, max_people, threads)
+        bundle = open_bundle(default_bundle_path() if model is None else model)
+        candidates = select_variant(bundle.manifest, runtime, device, precision)
+        changes = {
+            "score_threshold": score_threshold,
+            "keypoint_threshold": keypoint_threshold,
+            "max_people": max_people,
+            "flip_test": flip_test,
+        }
+        used, pipeline = _open_first(bundle, candidates, changes, threads)
+        object.__setattr__(self, "_pipeline", pipeline)
+        object.__setattr__(self, "_info", _describe(bundle, used, pipeline.spec, threads))
+        _log.info("using %s", self._info)
+
+    def __call__(self, frame: Any) -> Poses:
+        """The people in a frame: (H, W, 3) uint8 BGR (grey and BGRA are converted), a PIL image, or a picture's path.
+
+        Raises SourceError for a file that cannot be read, ValueError or TypeError for what is no image, RuntimeFault
+        when the backend fails.
+        """
+        return self.detect_all(frame).above(self._info.score_threshold)
+
+    def stream(self, source: Source, on_fault: OnFault | None = None) -> Iterator[Poses]:
+        """The people in every frame of a source, in order; `posesdk.sources.open_source` says what `on_fault` is."""
+        frames = open_source(source, on_fault)
+        return (self.detect_all(frame).above(self._info.score_threshold) for frame in frames)
+
+    def detect_all(self, frame: Any) -> Poses:
+        """As a call, but with every person that scores above 0: what an evaluation wants. Takes a `Frame` as well."""
+        if isinstance(frame, Frame):
+            image, info = frame.image, frame.info
+        else:
+            image = to_image(frame)
+            info = FrameInfo(os.fspath(frame) if isinstance(frame, str | os.PathLike) else None)
+        return self._poses(image, info)
+
+    def _poses(self, image: NDArray[np.uint8], frame: FrameInfo) -> Poses:
+        estimate = self._pipeline.run(image)
+        return Poses(
+            keypoints=estimate.keypoints,
+            keypoint_scores=estimate.keypoint_scores,
+            scores=estimate.scores,
+            image_size=(image.shape[0], image.shape[1]),
+            skeleton=self._info.skeleton,
+            model=self._info.model,
+            keypoint_threshold=self._info.keypoint_threshold,
+            frame=frame,
+            timing=estimate.timing,
+        )
+
+    @property
+    def info(self) -> DetectorInfo:
+        """What is used: model, variant, runtime, device, precision, thresholds, skeleton."""
+        return self._info
+
+    def close(self) -> None:
+        """Frees the model; calls after it raise RuntimeFault."""
+        self._pipeline.close()
+
+    def __enter__(self) -> "Detector":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a Detector does not change: make another one to set {name!r}")
+
+    def __repr__(self) -> str:
+        info = self._info
+        return f"Detector({info.model!r}, {info.variant}, {info.runtime} on {info.device})"
+
+
+def _check_settings(
+    score_threshold: float | None, keypoint_threshold: float | None, max_people: int, threads: int | None
+) -> None:
+    for name, value in (("score_threshold", score_threshold), ("keypoint_threshold", keypoint_threshold)):
+        if value is not None and not 0 <= value <= 1:
+            raise ValueError(f"{name}: expected a number from 0 to 1, got {value}")
+    for name, number in (("max_people", max_people), ("threads", threads)):
+        if number is not None and number < 1:
+            raise ValueError(f"{name}: expected at least 1, got {number}")
+
+
+def _open_first(
+    bundle: Bundle, candidates: tuple[Candidate, ...], changes: dict[str, Any], threads: int | None
+) -> tuple[Candidate, Pipeline]:
+    """The first candidate that this machine can run; what it cannot is skipped with a warning while others are left."""
+    for candidate in candidates[:-1]:
+        try:
+            return candidate, _open(bundle, candidate, changes, threads)
+        except EnvironmentFault as error:
+            _log.warning("not using %s on %s, trying the next: %s", candidate.runtime, candidate.device, error)
+    return candidates[-1], _open(bundle, candidates[-1], changes, threads)
+
+
+def _open(bundle: Bundle, candidate: Candidate, changes: dict[str, Any], threads: int | None) -> Pipeline:
+    variant = candidate.variant
+    spec = _settled(bundle.spec, changes, variant.input_size)
+    graphs = [
+        None
+        if name is None
+        else open_runtime(
+            bundle.local_path(name),
+            runtime=candidate.runtime,
+            device=candidate.device,
+            precision=variant.runtime_precision,
+            threads=threads,
+        )
+        for name in (variant.trunk, variant.adapt)
+    ]
+    trunk, adapt = graphs
+    assert trunk is not None
+    check_graphs(spec, trunk, adapt, str(bundle.path))
+    return Pipeline(spec, trunk, adapt)
+
+
+def _settled(spec: ModelSpec, changes: dict[str, Any], input_size: tuple[int, int] | None) -> ModelSpec:
+    """The model's spec with the caller's settings in place of its own, and with the input size of a fixed graph."""
+    decode = spec.decode.model_copy(update={name: value for name, value in changes.items() if value is not None})
+    if input_size is None:
+        return spec.model_copy(update={"decode": decode})
+    fixed = InputSpec(resize="fixed", size=input_size, multiple=spec.stride, mean=spec.input.mean, std=spec.input.std)
+    return spec.model_copy(update={"decode": decode, "input": fixed})
+
+
+def _describe(bundle: Bundle, used: Candidate, spec: ModelSpec, threads: int | None) -> DetectorInfo:
+    return DetectorInfo(
+        model=bundle.manifest.id,
+        version=bundle.manifest.version,
+        bundle=str(bundle.path),
+        variant=used.variant.name,
+        runtime=used.runtime,
+        device=used.device,
+        precision=used.variant.precision,
+        skeleton=spec.skeleton,
+        score_threshold=spec.decode.score_threshold,
+        keypoint_threshold=spec.decode.keypoint_threshold,
+        max_people=spec.decode.max_people,
+        flip_test=spec.decode.flip_test,
+        threads=threads,
+    )

@@ -1,0 +1,151 @@
+"""One frame through both graphs of a model and all that lies around them, with the time of each stage."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posesdk.adapt import adapt_poses, local_context, uses_attraction
+from posesdk.decode import InitialPoses, average_flip, decode_center_offset, suppress_poses
+from posesdk.preprocess import Letterbox, make_letterbox
+from posesdk.spec import ModelSpec
+from posesdk_runtimes.base import Runtime, Tensor
+from posesdk_runtimes.errors import BundleError, RuntimeFault
+
+__all__ = ["STAGES", "Estimate", "Pipeline", "check_graphs"]
+
+STAGES = ("preprocess", "trunk", "decode", "context", "adapt", "refine", "postprocess")
+"""What `Estimate.timing` measures, in the order in which it happens."""
+
+FloatArray = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Estimate:
+    """Every pose of a frame that scores above 0, in the order of selection.
+
+    `keypoints` (N, K, 2) in pixels of the image, `keypoint_scores` (N, K), `scores` (N,), `timing` in ms per stage.
+    """
+
+    keypoints: FloatArray
+    keypoint_scores: FloatArray
+    scores: FloatArray
+    timing: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pipeline:
+    """A model that is ready to run; keeps nothing between frames, so several threads may share it."""
+
+    spec: ModelSpec
+    trunk: Runtime
+    adapt: Runtime | None
+
+    def run(self, image: NDArray[np.uint8]) -> Estimate:
+        """The poses in an image (H, W, 3) uint8 BGR. Raises RuntimeFault when a backend fails or gives no numbers."""
+        watch = _Stopwatch()
+        letterbox = make_letterbox((image.shape[0], image.shape[1]), self.spec.input, self.spec.frame)
+        net = letterbox.warp(image)
+        watch.lap("preprocess")
+        maps = self._run_trunk(net)
+        watch.lap("trunk")
+        heatmaps, offsets = self._maps_of_image(maps)
+        initial = decode_center_offset(heatmaps, offsets, self.spec)
+        watch.lap("decode")
+        attraction = self._attraction(initial, maps["embedding"][0], watch)
+        keypoints, keypoint_scores = adapt_poses(initial, heatmaps, attraction, self.spec)
+        watch.lap("refine")
+        chosen = self._select(keypoints, keypoint_scores, letterbox)
+        watch.lap("postprocess")
+        return Estimate(*chosen, watch.laps)
+
+    def close(self) -> None:
+        """Frees both graphs."""
+        self.trunk.close()
+        if self.adapt is not None:
+            self.adapt.close()
+
+    def _run_trunk(self, net: NDArray[np.uint8]) -> dict[str, Tensor]:
+        images = net[None]  # (1, H, W, 3)
+        if self.spec.decode.flip_test:
+            images = np.concatenate([images, images[:, :, ::-1]])
+        maps = _run_batch(self.trunk, "image", np.ascontiguousarray(images))
+        for name in ("heatmaps", "offsets", "embedding"):
+            _require_numbers(maps[name], f"{name} of the trunk")
+        return maps
+
+    def _maps_of_image(self, maps: dict[str, Tensor]) -> tuple[FloatArray, FloatArray]:
+        heatmaps, offsets = maps["heatmaps"], maps["offsets"]
+        if self.spec.decode.flip_test:
+            return average_flip(heatmaps, offsets, self.spec.skeleton)
+        return heatmaps[0], offsets[0]
+
+    def _attraction(self, initial: InitialPoses, embedding: FloatArray, watch: "_Stopwatch") -> FloatArray | None:
+        if not uses_attraction(self.spec):
+            return None
+        if self.adapt is None or len(initial) == 0:
+            side = self.spec.adaptation.local_size
+            return np.zeros((0, self.spec.keypoint_count, side, side), np.float32)
+        context = local_context(initial.keypoints, embedding, self.spec)
+        watch.lap("context")
+        attraction: FloatArray = _run_batch(self.adapt, "context", context)["attraction_maps"]
+        _require_numbers(attraction, "attraction maps")
+        watch.lap("adapt")
+        return attraction
+
+    def _select(
+        self, keypoints: FloatArray, keypoint_scores: FloatArray, letterbox: Letterbox
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        scores = keypoint_scores.mean(axis=1)
+        found = scores > 0
+        keypoints, keypoint_scores, scores = letterbox.to_image(keypoints[found]), keypoint_scores[found], scores[found]
+        if len(scores):
+            kept = suppress_poses(keypoints, scores, self.spec.decode)
+            keypoints, keypoint_scores, scores = keypoints[kept], keypoint_scores[kept], scores[kept]
+        return keypoints, keypoint_scores, scores
+
+
+def check_graphs(spec: ModelSpec, trunk: Runtime, adapt: Runtime | None, bundle: str) -> None:
+    """Raises BundleError, naming the bundle, unless the graphs have the inputs and outputs of such a model."""
+    _check_names(trunk, "trunk", {"image"}, {"heatmaps", "offsets", "embedding"}, bundle)
+    if not uses_attraction(spec):
+        return
+    if adapt is None:
+        raise BundleError(f"bundle {bundle} has no adapt graph, which its model needs; convert the checkpoint again")
+    _check_names(adapt, "adapt", {"context"}, {"attraction_maps"}, bundle)
+
+
+def _check_names(runtime: Runtime, graph: str, inputs: set[str], outputs: set[str], bundle: str) -> None:
+    has_inputs, has_outputs = ({port.name for port in ports} for ports in (runtime.inputs, runtime.outputs))
+    if has_inputs != inputs or not outputs <= has_outputs:
+        raise BundleError(
+            f"the {graph} graph of bundle {bundle} takes {sorted(has_inputs)} and gives {sorted(has_outputs)}, "
+            f"expected {sorted(inputs)} and {sorted(outputs)}; convert the checkpoint again with this version"
+        )
+
+
+def _run_batch(runtime: Runtime, name: str, batch: Tensor) -> dict[str, Tensor]:
+    """Every output for the whole batch, one element at a time where the graph has a fixed batch of 1."""
+    if runtime.inputs[0].shape[0] != 1 or len(batch) == 1:
+        return runtime.run({name: batch})
+    parts = [runtime.run({name: batch[index : index + 1]}) for index in range(len(batch))]
+    return {output: np.concatenate([part[output] for part in parts]) for output in parts[0]}
+
+
+def _require_numbers(values: Tensor, name: str) -> None:
+    if not np.isfinite(values).all():
+        raise RuntimeFault(f"the {name} hold values that are not finite; use another precision, runtime or device")
+
+
+class _Stopwatch:
+    """Milliseconds from lap to lap."""
+
+    def __init__(self) -> None:
+        self.laps = dict.fromkeys(STAGES, 0.0)
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.laps[stage] += (now - self._last) * 1e3
+        self._last = now

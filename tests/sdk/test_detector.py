@@ -1,0 +1,277 @@
+import logging
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+import pytest
+
+import posesdk
+from posesdk import BundleError, Detector, PoseSDKError, RuntimeFault, SourceError
+from posesdk.adapt import adapt_poses, local_context
+from posesdk.bundle import open_bundle
+from posesdk.decode import decode_center_offset
+from posesdk.manifest import Variant
+from posesdk.pipeline import STAGES
+from posesdk.preprocess import make_letterbox
+from posesdk_runtimes.errors import DeviceUnavailableError
+from posesdk_runtimes.registry import open_runtime
+
+CENTERS = [(50, 60), (140, 70)]
+BOTH = ("onnxruntime", "openvino")
+
+
+@pytest.fixture
+def picture(spots):
+    return spots(CENTERS)
+
+
+@pytest.fixture(scope="module")
+def detector(tiny_bundle):
+    with Detector(tiny_bundle, runtime="onnxruntime") as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("runtime", BOTH)
+def test_people_are_found_where_they_are_the_brightest_first(tiny_bundle, picture, runtime):
+    pytest.importorskip(runtime, reason="backend is optional")
+    with Detector(tiny_bundle, runtime=runtime) as detector:
+        poses = detector(picture)
+        assert detector.info.runtime == runtime
+    assert len(poses) == 2
+    middles = (poses.boxes[:, :2] + poses.boxes[:, 2:]) / 2
+    assert np.abs(middles - CENTERS).max() < 6
+    assert (poses.image_size, poses.model, poses.skeleton.name) == ((128, 192), "tiny", "coco-17")
+
+
+def test_the_result_is_that_of_the_stages_one_by_one(tiny_folder, detector, picture):
+    spec = open_bundle(tiny_folder).spec
+    letterbox = make_letterbox(picture.shape[:2], spec.input, spec.frame)
+    trunk, adapt = (
+        open_runtime(tiny_folder / "portable" / f"{name}.onnx", runtime="onnxruntime") for name in ("trunk", "adapt")
+    )
+    maps = trunk.run({"image": letterbox.warp(picture)[None]})
+    initial = decode_center_offset(maps["heatmaps"][0], maps["offsets"][0], spec)
+    context = local_context(initial.keypoints, maps["embedding"][0], spec)
+    attraction = adapt.run({"context": context})["attraction_maps"]
+    keypoints, scores = adapt_poses(initial, maps["heatmaps"][0], attraction, spec)
+    poses = detector.detect_all(picture)
+    order = np.argsort(-scores.mean(axis=1))
+    assert poses.keypoints.tolist() == letterbox.to_image(keypoints[order]).tolist()
+    assert poses.keypoint_scores.tolist() == scores[order].tolist()
+    assert poses.scores == pytest.approx(scores.mean(axis=1)[order])
+
+
+def test_an_empty_frame_gives_no_poses(detector):
+    poses = detector(np.zeros((90, 120, 3), np.uint8))
+    assert len(poses) == 0
+    assert poses.keypoints.shape == (0, 17, 2)
+    assert set(poses.timing) == set(STAGES)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 200), (200, 3), (64, 64)])
+def test_frames_of_any_size_are_taken(detector, size):
+    assert len(detector(np.full((*size, 3), 200, np.uint8)).keypoints.shape) == 3
+
+
+def test_a_path_an_array_and_a_pil_image_give_the_same_poses(detector, picture, tmp_path):
+    image = pytest.importorskip("PIL.Image", reason="pillow is optional")
+    path = tmp_path / "a.png"
+    cv2.imwrite(str(path), picture)
+    expected = detector(picture)
+    grey, alpha = picture[..., 0], cv2.cvtColor(picture, cv2.COLOR_BGR2BGRA)
+    for frame in (path, str(path), image.fromarray(picture[..., ::-1]), grey, alpha):
+        assert detector(frame).keypoints.tolist() == expected.keypoints.tolist()
+    assert detector(path).frame.source == str(path)
+    assert expected.frame.source is None
+
+
+def test_red_and_blue_are_not_mixed_up(tmp_path, make_bundle, picture):
+    with Detector(make_bundle(tmp_path / "red", colors=(3, 0, 0)), runtime="onnxruntime") as detector:
+        red, blue = picture * np.uint8([0, 0, 1]), picture * np.uint8([1, 0, 0])
+        assert len(detector(red)) == 2
+        assert len(detector(blue)) == 0
+
+
+def test_thresholds_are_the_models_unless_the_caller_names_others(tiny_bundle, picture):
+    with Detector(tiny_bundle, runtime="onnxruntime") as plain:
+        assert (plain.info.score_threshold, plain.info.keypoint_threshold) == (0.01, 0.02)
+        best, second = plain(picture).scores
+    between = float(best + second) / 2
+    with Detector(tiny_bundle, runtime="onnxruntime", score_threshold=between, keypoint_threshold=0.3) as strict:
+        poses = strict(picture)
+        assert poses.scores.tolist() == [best]
+        assert poses.visible.tolist() == (poses.keypoint_scores >= 0.3).tolist()
+        assert not poses.visible.all()
+        assert len(strict.detect_all(picture)) == 2
+
+
+def test_max_people_keeps_the_best(tiny_bundle, picture):
+    with Detector(tiny_bundle, runtime="onnxruntime", max_people=1) as detector:
+        assert len(detector(picture)) == 1
+        assert detector(picture).boxes[0, 0] < 100
+        assert detector.info.max_people == 1
+
+
+def test_the_flip_test_averages_with_the_mirror_image(tmp_path, make_bundle, picture):
+    mirror_even = np.zeros((17, 2))
+    mirror_even[:, 1] = np.linspace(5, -5, 17)[[0, 1, 1, 3, 3, 5, 5, 7, 7, 9, 9, 11, 11, 13, 13, 15, 15]]
+    folder = make_bundle(tmp_path / "even", offsets=mirror_even)
+    with Detector(folder, runtime="onnxruntime") as plain, Detector(folder, flip_test=True) as flipped:
+        assert flipped.info.flip_test
+        assert not plain.info.flip_test
+        # The tiny model sees a mirror image as it sees the image, so the average changes nothing.
+        assert flipped(picture).keypoints == pytest.approx(plain(picture).keypoints, abs=0.3)
+    slanted = make_bundle(tmp_path / "slanted")
+    with Detector(slanted, flip_test=True) as flipped, Detector(slanted) as plain:
+        assert np.abs(flipped(picture).keypoints - plain(picture).keypoints).max() > 3
+
+
+def test_a_stream_gives_poses_in_order_with_their_frames(detector, picture, tmp_path):
+    cv2.imwrite(str(tmp_path / "2.png"), picture)
+    cv2.imwrite(str(tmp_path / "10.png"), np.zeros_like(picture))
+    results = list(detector.stream(tmp_path))
+    assert [len(poses) for poses in results] == [2, 0]
+    assert [poses.frame.index for poses in results] == [0, 1]
+    assert [poses.frame.source for poses in results] == [str(tmp_path / "2.png"), str(tmp_path / "10.png")]
+    assert [len(poses) for poses in detector.stream(iter([picture, picture]))] == [2, 2]
+
+
+def test_a_stream_that_cannot_be_opened_fails_at_once(detector, tmp_path):
+    with pytest.raises(SourceError, match="no such file"):
+        detector.stream(tmp_path / "none.jpg")
+
+
+def test_a_bad_picture_of_a_stream_is_told_and_the_rest_are_done(detector, picture, tmp_path):
+    (tmp_path / "1.png").touch()
+    cv2.imwrite(str(tmp_path / "2.png"), picture)
+    faults = []
+    assert [len(poses) for poses in detector.stream(tmp_path, faults.append)] == [2]
+    assert "1.png" in str(faults[0])
+
+
+def test_several_threads_share_one_detector(tiny_bundle, spots):
+    frames = [spots([(30 + 10 * index, 60)]) for index in range(12)]
+    for runtime in BOTH:
+        pytest.importorskip(runtime, reason="backend is optional")
+        with Detector(tiny_bundle, runtime=runtime) as detector:
+            alone = [detector(frame).keypoints.tolist() for frame in frames]
+            with ThreadPoolExecutor(4) as pool:
+                together = [poses.keypoints.tolist() for poses in pool.map(detector, frames * 5)]
+        assert together == alone * 5
+
+
+def test_a_detector_does_not_change(detector):
+    for name in ("info", "score_threshold", "_pipeline"):
+        with pytest.raises(AttributeError):
+            setattr(detector, name, 1)
+
+
+def test_a_closed_detector_says_so(tiny_bundle, picture):
+    with Detector(tiny_bundle) as detector:
+        detector(picture)
+    with pytest.raises(RuntimeFault, match="closed"):
+        detector(picture)
+    detector.close()
+
+
+def test_a_missing_or_broken_bundle_is_a_bundle_error(tmp_path, make_bundle):
+    with pytest.raises(BundleError, match=r"none\.posebundle"):
+        Detector(tmp_path / "none.posebundle")
+    folder = make_bundle(tmp_path / "tiny")
+    (folder / "portable" / "adapt.onnx").write_bytes(b"changed")
+    with pytest.raises(BundleError, match=r"adapt\.onnx"):
+        Detector(folder)
+
+
+def test_graphs_that_are_none_of_such_a_model_are_refused(tmp_path, make_bundle):
+    swapped = Variant(name="x", runtime=("onnxruntime",), trunk="portable/adapt.onnx", adapt="portable/trunk.onnx")
+    with pytest.raises(BundleError, match=r"the trunk graph of bundle .* takes \['context'\]"):
+        Detector(make_bundle(tmp_path / "swapped", variants=(swapped,)))
+    without = Variant(name="x", runtime=("onnxruntime",), trunk="portable/trunk.onnx")
+    with pytest.raises(BundleError, match="no adapt graph"):
+        Detector(make_bundle(tmp_path / "without", variants=(without,)))
+
+
+def test_a_fixed_input_size_is_that_of_the_variant(tmp_path, make_bundle, picture):
+    fixed = Variant(
+        name="x",
+        runtime=("onnxruntime",),
+        trunk="portable/trunk.onnx",
+        adapt="portable/adapt.onnx",
+        input_size=(96, 128),
+    )
+    with Detector(make_bundle(tmp_path / "fixed", variants=(fixed,))) as detector:
+        poses = detector(picture)
+    middles = (poses.boxes[:, :2] + poses.boxes[:, 2:]) / 2
+    assert np.abs(middles - CENTERS).max() < 6
+
+
+def test_values_that_are_no_numbers_are_a_fault_not_an_empty_frame(tmp_path, make_bundle, picture):
+    folder = make_bundle(tmp_path / "nan", offsets=np.full((17, 2), np.nan))
+    with Detector(folder, runtime="onnxruntime") as detector, pytest.raises(RuntimeFault, match="offsets of the trunk"):
+        detector(picture)
+
+
+def test_a_device_asked_for_by_name_is_never_replaced(tiny_bundle):
+    with pytest.raises(DeviceUnavailableError):
+        Detector(tiny_bundle, device="npu")
+
+
+def test_auto_falls_back_with_one_warning(tmp_path, make_bundle, monkeypatch, caplog):
+    """A runtime that is there but cannot be opened is skipped; this one says that its device is gone."""
+    import posesdk.detector
+
+    def open_one(path, *, runtime, **settings):
+        if runtime == "onnxruntime":
+            raise DeviceUnavailableError("the device is gone")
+        return open_runtime(path, runtime=runtime, **settings)
+
+    pytest.importorskip("openvino", reason="backend is optional")
+    monkeypatch.setattr(posesdk.detector, "open_runtime", open_one)
+    with caplog.at_level(logging.WARNING), Detector(make_bundle(tmp_path / "tiny")) as detector:
+        assert detector.info.runtime == "openvino"
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "the device is gone" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"score_threshold": 1.5}, "score_threshold: expected a number from 0 to 1, got 1.5"),
+        ({"keypoint_threshold": -1}, "keypoint_threshold: expected"),
+        ({"max_people": 0}, "max_people: expected at least 1, got 0"),
+        ({"threads": 0}, "threads: expected at least 1"),
+        ({"runtime": "tensorflow"}, "expected a runtime of"),
+        ({"device": "toaster"}, "expected a device"),
+        ({"precision": "int4"}, "expected a precision of"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_with_what_was_expected(tiny_bundle, settings, message):
+    with pytest.raises(ValueError, match=message):
+        Detector(tiny_bundle, **settings)
+
+
+def test_every_public_name_is_there_and_no_other():
+    for name in posesdk.__all__:
+        assert getattr(posesdk, name) is not None
+    assert set(posesdk.__all__) <= set(dir(posesdk))
+    assert issubclass(posesdk.SourceError, PoseSDKError)
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = posesdk.Nothing
+
+
+def test_importing_the_package_loads_nothing_heavy_and_a_detector_no_backend_but_its_own():
+    heavy = {"torch", "onnx", "onnxruntime", "openvino", "rich", "typer", "cv2", "numpy", "pydantic", "PIL"}
+    code = "import posesdk, sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=import_path())
+    assert not heavy & set(done.stdout.split())
+    code = "import posesdk, sys; posesdk.Detector, posesdk.Poses; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=import_path())
+    assert not (heavy - {"cv2", "numpy", "pydantic"}) & set(done.stdout.split())
+
+
+def import_path() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
