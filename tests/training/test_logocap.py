@@ -106,12 +106,18 @@ def test_published_heatmaps_have_no_activation():
     assert DenseMaps(logits, logits, logits).heatmaps is logits
 
 
-def test_centers_are_the_local_maxima_in_order():
+def test_centers_are_the_3x3_maxima_in_order():
     center_map = torch.zeros(1, 8, 8)
-    center_map[0, 2, 3], center_map[0, 2, 4], center_map[0, 6, 1] = 0.5, 0.4, 0.9  # (4, 2) lies beside a higher one
-    centers = select_centers(center_map, 3)[0]
-    torch.testing.assert_close(centers[:2], torch.tensor([[1.0, 6.0, 0.9], [3.0, 2.0, 0.5]]))
-    assert centers[2, 2] == 0
+    center_map[0, 2, 3], center_map[0, 2, 4], center_map[0, 2, 5] = 0.5, 0.3, 0.4  # (4, 2) lies beside a higher one
+    center_map[0, 6, 1] = 0.9
+    centers = select_centers(center_map, 4)[0]
+    torch.testing.assert_close(centers[:3], torch.tensor([[1.0, 6.0, 0.9], [3.0, 2.0, 0.5], [5.0, 2.0, 0.4]]))
+    assert centers[3, 2] == 0
+
+
+def test_a_center_map_below_zero_has_no_maxima():
+    center_map = -torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(0)) - 0.1
+    assert select_centers(center_map, 5)[..., 2].abs().max() == 0
 
 
 @pytest.mark.parametrize(("frame", "base"), [("published", (9.0, 6.0)), ("consistent", (9.5, 5.5))])
