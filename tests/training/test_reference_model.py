@@ -190,3 +190,23 @@ def test_best_center_is_used_where_none_is_confident(reference, weights):
     near(found.centers, arrays["centers_topk"][arrays["center_mask"]], atol=1e-5)
     near(found.keypoints[..., :2], arrays["final_poses_all"][..., :2], atol=1e-4)
     near(found.scores, arrays["scores_all"], atol=1e-6)
+
+
+def test_dense_maps_in_training_mode(reference, weights):
+    arrays = reference("tiny_train")
+    model = tiny_model(weights, DEFAULT_WINDOW).train()
+    mean, std = (torch.tensor(v)[:, None, None] for v in (model.spec.input.mean, model.spec.input.std))
+    maps = model((torch.from_numpy(arrays["images_u8_nchw_rgb"]) / 255 - mean) / std)
+    near_in_range(maps.heatmaps, arrays["pred/heatmaps"])
+    near_in_range(maps.offsets, arrays["pred/offsets"])
+
+
+def test_decoder_output_of_the_training_batch(reference, weights):
+    arrays = reference("tiny_train")
+    offsets = torch.from_numpy(arrays["pred/offsets"])
+    centers = select_centers(upsample(torch.from_numpy(arrays["pred/heatmaps"]))[:, 17], 30)
+    expected = torch.from_numpy(arrays["A/dec/centers"])
+    found = expected[..., 2] > 0  # below, the places are arbitrary
+    torch.testing.assert_close(centers[found], expected[found], atol=1e-6, rtol=0)
+    poses = initial_poses(expected, offsets, "published")
+    near(poses, arrays["A/dec/poses"], atol=1e-4)
