@@ -1,0 +1,105 @@
+"""README and docs say what is there: commands and their options, links, Python, make targets."""
+
+import ast
+import functools
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import posesdk
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+PROGRAMS = {
+    "posesdk": "posesdk.cli",
+    "posesdk-train": "posesdk_training.cli",
+    "posesdk-convert": "posesdk_converters.cli",
+}
+WITHOUT_SUBCOMMANDS = {"posesdk-convert"}
+CODE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def _blocks(text: str, *languages: str) -> list[str]:
+    return [body for language, body in CODE.findall(text) if language in languages]
+
+
+def _shell_lines(page: Path) -> list[str]:
+    return [line for block in _blocks(page.read_text("utf-8"), "sh") for line in block.splitlines() if line.strip()]
+
+
+COMMANDS = sorted(
+    {
+        shlex.join(words)
+        for page in PAGES
+        for line in _shell_lines(page)
+        if (words := shlex.split(line, comments=True)) and words[0] in PROGRAMS
+    }
+)
+
+
+def command_faults(command: str) -> list[str]:
+    """What a documented command line names that the program's own help does not."""
+    program, *words = shlex.split(command)
+    path = (program,)
+    if words and program not in WITHOUT_SUBCOMMANDS and not words[0].startswith("-"):
+        path = (program, words.pop(0))
+    known = set(re.findall(r"(?<![\w-])--?[A-Za-z][\w-]*", _help(path)))
+    used = [word.split("=")[0] for word in words if re.match(r"--?[A-Za-z]", word)]
+    return [f"{' '.join(path)} has no {option}" for option in used if option not in known]
+
+
+@functools.cache
+def _help(path: tuple[str, ...]) -> str:
+    program, *command = path
+    module = PROGRAMS[program]
+    folders = [str(ROOT / folder) for folder in ("runtimes", "sdk", "training", "converters")]
+    done = subprocess.run(
+        [sys.executable, "-c", f"from {module} import main; main()", *command, "--help"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(folders), "COLUMNS": "300", "TERM": "dumb", "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"`{' '.join(path)} --help` failed:\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_documented_command_has_these_options(command):
+    assert command_faults(command) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_relative_links_resolve(page):
+    links = [link for link in LINK.findall(page.read_text("utf-8")) if not re.match(r"[a-z]+:", link)]
+    assert [link for link in links if not (page.parent / link.split("#")[0]).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_compiles_and_imports_public_names(page):
+    for source in _blocks(page.read_text("utf-8"), "python"):
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.ImportFrom) and node.module == "posesdk":
+                assert {alias.name for alias in node.names} <= set(posesdk.__all__)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_documented_make_targets_exist(page):
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    used = {words[1] for line in _shell_lines(page) if (words := line.split())[0] == "make"}
+    assert used <= targets
+
+
+def test_readme_opens_with_the_demo_and_the_tests():
+    first = _blocks((ROOT / "README.md").read_text("utf-8"), "sh")[0].splitlines()
+    assert [line.split("#")[0].strip() for line in first] == ["make demo", "make test"]
+
+
+def test_checker_finds_an_option_that_does_not_exist():
+    assert command_faults("posesdk detect photo.jpg --no-such-option 3") == ["posesdk detect has no --no-such-option"]
