@@ -1,0 +1,148 @@
+"""Which variant is chosen: what is asked for by name is honoured or refused, "auto" follows the manifest."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from posesdk.manifest import BundleFile, Licence, Manifest, Variant
+from posesdk.spec import ModelSpec
+from posesdk.variants import select_variant
+from posesdk_runtimes.errors import DeviceUnavailableError, MissingDependencyError
+from posesdk_runtimes.registry import RUNTIMES, RuntimeInfo
+
+
+def manifest(*variants: Variant) -> Manifest:
+    return Manifest(
+        id="tiny",
+        version="1",
+        model=ModelSpec(name="tiny"),
+        created="2026-01-02T03:04:05+00:00",
+        variants=variants,
+        files=(BundleFile(path="t.onnx", size=1, sha256="0" * 64),),
+        licence=Licence(code="Apache-2.0", weights="Apache-2.0"),
+    )
+
+
+INT8 = Variant(name="cpu-int8", runtime=("openvino",), precision="int8", trunk="t.onnx")
+BF16 = Variant(name="cpu-bf16", precision="bf16", runtime_precision="bf16", trunk="t.onnx")
+FP32 = Variant(name="portable-fp32", devices=("cpu", "cuda", "gpu"), trunk="t.onnx")
+ENGINE = Variant(name="jetson", runtime=("tensorrt",), devices=("cuda",), precision="fp16", trunk="t.onnx")
+BUNDLE = manifest(ENGINE, INT8, BF16, FP32)
+
+
+def machine(**devices: tuple[str, ...]) -> list[RuntimeInfo]:
+    """A machine on which the named backends are installed and find these devices."""
+    return [
+        replace(info, version="1" if devices.get(name) else None, devices=devices.get(name, ()))
+        for name, info in RUNTIMES.items()
+    ]
+
+
+BOTH = machine(openvino=("cpu",), onnxruntime=("cpu",))
+ORT = machine(onnxruntime=("cpu",))
+CUDA = machine(openvino=("cpu",), onnxruntime=("cpu", "cuda"))
+
+CHOICES: dict[str, tuple[list[RuntimeInfo], dict[str, str], list[tuple[str, str, str]]]] = {
+    "auto prefers openvino on the CPU": (
+        BOTH,
+        {},
+        [
+            ("cpu-int8", "openvino", "cpu"),
+            ("cpu-bf16", "openvino", "cpu"),
+            ("portable-fp32", "openvino", "cpu"),
+            ("portable-fp32", "onnxruntime", "cpu"),
+        ],
+    ),
+    "auto without openvino": (ORT, {}, [("portable-fp32", "onnxruntime", "cpu")]),
+    "auto with CUDA": (
+        CUDA,
+        {"precision": "fp32"},
+        [
+            ("portable-fp32", "onnxruntime", "cuda:0"),
+            ("portable-fp32", "openvino", "cpu"),
+            ("portable-fp32", "onnxruntime", "cpu"),
+        ],
+    ),
+    "auto with CUDA, but openvino by name": (
+        CUDA,
+        {"precision": "fp32", "runtime": "openvino"},
+        [("portable-fp32", "openvino", "cpu")],
+    ),
+    "CUDA by name stays on CUDA": (BOTH, {"device": "CUDA:1"}, [("portable-fp32", "onnxruntime", "cuda:1")]),
+    "Intel GPU by name": (BOTH, {"device": "GPU.0"}, [("portable-fp32", "openvino", "gpu.0")]),
+    "precision by name": (BOTH, {"precision": "int8"}, [("cpu-int8", "openvino", "cpu")]),
+    "runtime by name": (BOTH, {"runtime": "onnxruntime"}, [("portable-fp32", "onnxruntime", "cpu")]),
+}
+
+
+@pytest.mark.parametrize(("runtimes", "asked", "expected"), CHOICES.values(), ids=CHOICES)
+def test_candidates_stand_in_order_of_preference(
+    runtimes: list[RuntimeInfo], asked: dict[str, Any], expected: list[tuple[str, str, str]]
+) -> None:
+    found = select_variant(BUNDLE, **asked, runtimes=runtimes)
+    assert [(candidate.variant.name, candidate.runtime, candidate.device) for candidate in found] == expected
+
+
+REFUSALS: dict[str, tuple[list[RuntimeInfo], Manifest, dict[str, str], type[Exception], str]] = {
+    "unknown runtime": (BOTH, BUNDLE, {"runtime": "torch"}, ValueError, "auto, openvino, onnxruntime, got 'torch'"),
+    "unknown device": (BOTH, BUNDLE, {"device": "tpu"}, ValueError, "got 'tpu'"),
+    "unknown precision": (BOTH, BUNDLE, {"precision": "f32"}, ValueError, "fp32, fp16, bf16, int8, got 'f32'"),
+    "precision that the bundle lacks": (
+        BOTH,
+        manifest(INT8, FP32),
+        {"precision": "fp16"},
+        ValueError,
+        r"no variant in fp16: it has cpu-int8 \(int8, openvino on cpu\), portable-fp32",
+    ),
+    "runtime that the bundle lacks": (
+        BOTH,
+        manifest(INT8),
+        {"runtime": "onnxruntime"},
+        ValueError,
+        "nothing for onnxruntime: it has cpu-int8",
+    ),
+    "runtime that is not installed": (
+        ORT,
+        BUNDLE,
+        {"runtime": "openvino"},
+        MissingDependencyError,
+        r"pip install 'posesdk\[openvino\]'",
+    ),
+    "nothing that is installed": (ORT, manifest(INT8), {}, MissingDependencyError, "runs with openvino"),
+    "a runtime of the future": (BOTH, manifest(ENGINE), {}, MissingDependencyError, "tensorrt.*upgrade posesdk"),
+    "device that the bundle lacks": (
+        BOTH,
+        BUNDLE,
+        {"device": "npu"},
+        DeviceUnavailableError,
+        r"cannot run on npu .* ask for one of these",
+    ),
+    "device that the runtime lacks": (
+        BOTH,
+        BUNDLE,
+        {"device": "0", "runtime": "openvino"},
+        DeviceUnavailableError,
+        "cannot run on 0 with openvino",
+    ),
+    "precision that the runtime lacks": (
+        BOTH,
+        BUNDLE,
+        {"runtime": "onnxruntime", "precision": "bf16"},
+        DeviceUnavailableError,
+        "in precision bf16",
+    ),
+}
+
+
+@pytest.mark.parametrize(("runtimes", "bundle", "asked", "error", "message"), REFUSALS.values(), ids=REFUSALS)
+def test_what_cannot_be_had_is_refused_with_what_can(
+    runtimes: list[RuntimeInfo], bundle: Manifest, asked: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        select_variant(bundle, **asked, runtimes=runtimes)
+
+
+def test_without_a_listing_this_machine_is_asked() -> None:
+    found = select_variant(manifest(FP32), device="cpu")
+    assert {candidate.device for candidate in found} == {"cpu"}
