@@ -1,0 +1,182 @@
+"""Accuracy of a checkpoint or a bundle, decoded by the code that runs on the device (evaluation.md 2 and 3)."""
+
+import contextlib
+import copy
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from posesdk.skeleton import COCO_17, Skeleton
+from posesdk.sources import IMAGE_SUFFIXES
+from posesdk_runtimes.errors import DataError, SourceError
+from posesdk_training.evaluated_model import MAX_PERSONS, EvaluatedModel
+
+__all__ = [
+    "STATS",
+    "FalsePositives",
+    "KeypointAccuracy",
+    "count_false_positives",
+    "evaluate_keypoints",
+    "predict",
+    "read_image_list",
+]
+
+STATS = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
+"""The figures of the COCO keypoint evaluation, in pycocotools' order."""
+Image = NDArray[np.uint8]
+Results = list[dict[str, Any]]
+Progress = Callable[[int], None]
+
+
+def read_image_list(annotations: Path, images: Path, limit: int | None = None) -> list[tuple[int, Path]]:
+    """(image id, path) of every image of a COCO file, those without people included, by id; the first `limit` of them.
+
+    Raises DataError for a file that is no COCO annotation file.
+    """
+    entries = sorted(_read(annotations)["images"], key=lambda entry: int(entry["id"]))[:limit]
+    return [(int(entry["id"]), images / entry["file_name"]) for entry in entries]
+
+
+def predict(
+    model: EvaluatedModel,
+    images: Sequence[tuple[int, Path]],
+    *,
+    category_id: int = 1,
+    on_image: Progress | None = None,
+) -> Results:
+    """COCO results of images (id, path): every person down to the model's `min_score`, at most 30 an image.
+
+    `on_image` is called with the number of images done. Raises SourceError for an image that cannot be read: leaving
+    it out would change the figures.
+    """
+    results: Results = []
+    for done, (image_id, path) in enumerate(images, start=1):
+        poses = model.detect(_read_image(path)).above(model.min_score)[:MAX_PERSONS]
+        results += poses.to_coco(image_id, category_id)
+        if on_image is not None:
+            on_image(done)
+    return results
+
+
+@dataclass(frozen=True, slots=True)
+class KeypointAccuracy:
+    """The ten `stats` by name (one that nothing falls under is left out), and what they were measured on.
+
+    AR50 is the share of labelled persons that are found at OKS 0.5. `persons` counts the labelled ones: not crowd,
+    with at least one keypoint.
+    """
+
+    stats: dict[str, float]
+    images: int
+    persons: int
+
+
+def evaluate_keypoints(
+    annotations: Path,
+    results: Results,
+    *,
+    image_ids: Sequence[int] | None = None,
+    skeleton: Skeleton = COCO_17,
+) -> KeypointAccuracy:
+    """COCO keypoint evaluation of results on all images of a file, or on `image_ids`.
+
+    Raises DataError for a file that is no COCO keypoint file, ValueError for a result with a `bbox`, from which
+    pycocotools would take its area.
+    """
+    if any("bbox" in result for result in results):
+        raise ValueError("keypoint results must have no `bbox`: the area of a detection would be taken from it")
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = _coco(_read(annotations))
+        evaluation = COCOeval(truth, _detections(truth, results), "keypoints")
+        evaluation.params.imgIds = sorted(truth.getImgIds() if image_ids is None else image_ids)
+        evaluation.params.kpt_oks_sigmas = skeleton.sigma_array.astype(np.float64)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    stats = {name: float(value) for name, value in zip(STATS, evaluation.stats, strict=True) if value >= 0}
+    chosen = set(evaluation.params.imgIds)
+    persons = sum(
+        not entry.get("iscrowd") and entry["num_keypoints"] > 0
+        for entry in truth.anns.values()
+        if entry["image_id"] in chosen
+    )
+    return KeypointAccuracy(stats, len(chosen), persons)
+
+
+@dataclass(frozen=True, slots=True)
+class FalsePositives:
+    """Persons found in `images` without any, at scores of at least `threshold`."""
+
+    images: int
+    persons: int
+    threshold: float
+
+    @property
+    def per_image(self) -> float:
+        """Persons an image."""
+        return self.persons / max(self.images, 1)
+
+
+def count_false_positives(
+    model: EvaluatedModel, folder: Path, *, threshold: float | None = None, on_image: Progress | None = None
+) -> FalsePositives:
+    """Persons that a model finds in a folder of pictures without people; `threshold` None is the model's own.
+
+    Raises DataError for a folder without pictures.
+    """
+    level = model.spec.decode.score_threshold if threshold is None else threshold
+    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not paths:
+        raise DataError(f"no pictures in {folder}; give a folder of pictures without people")
+    persons = 0
+    for done, path in enumerate(paths, start=1):
+        persons += len(model.detect(_read_image(path)).above(level))
+        if on_image is not None:
+            on_image(done)
+    return FalsePositives(len(paths), persons, level)
+
+
+def _read_image(path: Path) -> Image:
+    """Pixels as they are stored: annotations know nothing of an EXIF orientation."""
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if image is None:
+        raise SourceError(f"cannot read image {path} of the evaluation; check the image folder")
+    return np.asarray(image, np.uint8)
+
+
+def _read(annotations: Path) -> dict[str, Any]:
+    try:
+        tree = json.loads(annotations.read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read annotations {annotations}: {error}") from error
+    if not isinstance(tree, dict) or not {"images", "annotations", "categories"} <= tree.keys():
+        raise DataError(
+            f"annotations {annotations} are not in COCO format: expected an object with images, annotations"
+        )
+    for entry in tree["annotations"]:
+        if missing := {"num_keypoints", "area", "bbox", "keypoints"} - entry.keys():
+            raise DataError(f"annotation {entry.get('id')} of {annotations} lacks {sorted(missing)}: no keypoint file")
+    return tree
+
+
+def _coco(tree: dict[str, Any]) -> COCO:
+    coco = COCO()
+    coco.dataset = tree
+    coco.createIndex()
+    return coco
+
+
+def _detections(truth: COCO, results: Results) -> COCO:
+    """Results as pycocotools wants them; its own reader takes neither an empty list nor leaves its input alone."""
+    if results:
+        return truth.loadRes(copy.deepcopy(results))
+    return _coco({"images": truth.dataset["images"], "annotations": [], "categories": truth.dataset["categories"]})

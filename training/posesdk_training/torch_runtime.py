@@ -1,0 +1,122 @@
+"""A model in torch behind the `Runtime` contract, so that the device-side code decodes it like any bundle."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from posesdk.adapt import uses_attraction
+from posesdk.pipeline import Pipeline
+from posesdk.spec import ModelSpec
+from posesdk_runtimes.base import Tensor as Array
+from posesdk_runtimes.base import TensorSpec
+from posesdk_runtimes.errors import DeviceUnavailableError, RuntimeFault
+from posesdk_runtimes.feeds import check_feeds
+from posesdk_training.models.logocap import LogoCap
+
+__all__ = ["TorchRuntime", "torch_device", "torch_pipeline"]
+
+Graph = Callable[..., Sequence[Tensor]]
+FLOAT = np.dtype(np.float32)
+LEVELS = 255.0
+
+
+class TorchRuntime:
+    """One graph in float32: `graph` takes tensors in the order of `inputs` and gives those of `outputs`."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        inputs: tuple[TensorSpec, ...],
+        outputs: tuple[TensorSpec, ...],
+        *,
+        device: torch.device,
+    ) -> None:
+        self._graph: Graph | None = graph
+        self._inputs = inputs
+        self._outputs = outputs
+        self._device = device
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The graph's inputs, in its order."""
+        return self._inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """The graph's outputs, in its order."""
+        return self._outputs
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Every output by name."""
+        graph = self._graph
+        if graph is None:
+            raise RuntimeFault("cannot run the torch model: it has been closed; open it again")
+        tensors = check_feeds(self._inputs, feeds)
+        try:
+            with torch.inference_mode():
+                values = graph(*(torch.from_numpy(tensors[spec.name]).to(self._device) for spec in self._inputs))
+        except RuntimeError as error:
+            raise RuntimeFault(f"torch failed to run the model on {self._device}: {error}") from error
+        return {spec.name: value.cpu().numpy() for spec, value in zip(self._outputs, values, strict=True)}
+
+    def close(self) -> None:
+        """Frees the graph."""
+        self._graph = None
+
+
+def torch_pipeline(model: LogoCap, spec: ModelSpec | None = None, device: str = "cpu") -> Pipeline:
+    """The device-side pipeline on a torch model, which is moved to `device` and put into evaluation mode.
+
+    `spec` replaces the model's own. Raises DeviceUnavailableError for a device that torch cannot use.
+    """
+    used, place = spec or model.spec, torch_device(device)
+    model = model.to(place).eval()
+    trunk = _trunk(model, place)
+    return Pipeline(used, trunk, _adapt(model, place) if uses_attraction(used) else None)
+
+
+def torch_device(name: str) -> torch.device:
+    """A device by name; "auto" is CUDA where torch has it, else the CPU. Raises DeviceUnavailableError."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise DeviceUnavailableError(
+            f"cannot run a checkpoint on {name!r}: {error}; give cpu, or a torch build with that device"
+        ) from error
+    return device
+
+
+def _trunk(model: LogoCap, device: torch.device) -> TorchRuntime:
+    spec = model.spec
+    count, depth = spec.keypoint_count, spec.heads.embedding
+    mean = LEVELS * torch.tensor(spec.input.mean, device=device).view(1, 3, 1, 1)
+    std = LEVELS * torch.tensor(spec.input.std, device=device).view(1, 3, 1, 1)
+
+    def graph(image: Tensor) -> Sequence[Tensor]:
+        maps = model((image.float().permute(0, 3, 1, 2) - mean) / std)
+        return maps.heatmaps, maps.offsets, maps.embedding.permute(0, 2, 3, 1)
+
+    outputs = (
+        TensorSpec("heatmaps", (None, count + 1, None, None), FLOAT),
+        TensorSpec("offsets", (None, 2 * count, None, None), FLOAT),
+        TensorSpec("embedding", (None, None, None, depth), FLOAT),
+    )
+    return TorchRuntime(
+        graph, (TensorSpec("image", (None, None, None, 3), np.dtype(np.uint8)),), outputs, device=device
+    )
+
+
+def _adapt(model: LogoCap, device: torch.device) -> TorchRuntime:
+    spec = model.spec
+    count, depth, size = spec.keypoint_count, spec.heads.embedding, spec.adaptation.local_size
+    return TorchRuntime(
+        lambda context: (model.joints_mlp(context),),
+        (TensorSpec("context", (None, count * depth, size, size), FLOAT),),
+        (TensorSpec("attraction_maps", (None, count, size, size), FLOAT),),
+        device=device,
+    )
