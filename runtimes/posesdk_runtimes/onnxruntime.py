@@ -14,8 +14,8 @@ from posesdk_runtimes.feeds import check_feeds
 __all__ = ["OnnxRuntime"]
 
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-_ERRORS_ONLY = 3
-"""Severity from which ONNX Runtime writes to stderr."""
+_FATAL = 4
+"""Severity from which ONNX Runtime writes to stderr; lesser errors arrive as exceptions."""
 _DTYPES = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
@@ -95,7 +95,7 @@ class OnnxRuntime:
         settings = onnxruntime.SessionOptions()
         settings.intra_op_num_threads = threads or 0
         settings.inter_op_num_threads = 1
-        settings.log_severity_level = _ERRORS_ONLY
+        settings.log_severity_level = _FATAL
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             session = onnxruntime.InferenceSession(str(self._path), settings, [provider], [options], enable_fallback=0)

@@ -116,8 +116,8 @@ def test_feeds_that_do_not_fit_are_refused_and_harm_nothing(runtime: Runtime, fe
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_sizes_that_the_graph_cannot_compute_are_a_runtime_fault_and_harm_nothing(
-    backend: str, adder: Path, threads: int
+def test_sizes_that_the_graph_cannot_compute_are_a_quiet_runtime_fault_and_harm_nothing(
+    backend: str, adder: Path, threads: int, capfd: pytest.CaptureFixture[str]
 ) -> None:
     runtime = open_runtime(adder, runtime=backend, threads=threads)
     two, three = np.ones(2, np.float32), np.ones(3, np.float32)
@@ -125,6 +125,7 @@ def test_sizes_that_the_graph_cannot_compute_are_a_runtime_fault_and_harm_nothin
         with pytest.raises(RuntimeFault, match=r"adder\.onnx"):
             runtime.run({"left": two, "right": three})
         np.testing.assert_array_equal(runtime.run({"left": two, "right": two})["sum"], [2, 2])
+    assert capfd.readouterr() == ("", "")
 
 
 def test_running_a_closed_graph_raises_and_closing_twice_is_harmless(runtime: Runtime) -> None:
