@@ -21,12 +21,12 @@ from posesdk_runtimes.errors import GateError
 from posesdk_runtimes.registry import open_runtime
 from posesdk_training.models.logocap import LogoCap
 
-__all__ = ["OPSET", "PERSON_COUNTS", "Adapt", "Trunk", "check_graph", "export_adapt", "export_trunk"]
+__all__ = ["OPSET", "PERSON_COUNTS", "Adapt", "Trunk", "check_graph", "export_adapt", "export_trunk", "relative_error"]
 
 OPSET = 18
 """The exporter's native floor; every runtime of the SDK reads it."""
 TOLERANCE = 1e-4
-"""Largest difference from torch, absolute up to a magnitude of 1 and relative beyond."""
+"""Largest difference from torch, absolute for outputs of up to 1, else as a share of the output's largest magnitude."""
 PERSON_COUNTS = (1, 2, 5, 30)
 MAX_BATCH = 64
 MAX_PERSONS = 1024
@@ -183,9 +183,14 @@ def _compare(
 def _require_equal(actual: np.ndarray, wanted: np.ndarray, where: str) -> None:
     if actual.shape != wanted.shape:
         raise GateError(f"exported graph {where}: shape {actual.shape} instead of torch's {wanted.shape}")
-    error = float((np.abs(actual - wanted) / np.maximum(np.abs(wanted), 1.0)).max())
+    error = relative_error(actual, wanted)
     if not error <= TOLERANCE:
         raise GateError(f"exported graph {where}: {error:.2g} from torch, allowed {TOLERANCE:g}; use the pinned torch")
+
+
+def relative_error(actual: np.ndarray, wanted: np.ndarray) -> float:
+    """Largest difference, as a share of the largest magnitude where that is above 1: what rounding scales with."""
+    return float(np.abs(actual - wanted).max() / max(float(np.abs(wanted).max()), 1.0))
 
 
 def _images(count: int, size: Size) -> Tensor:

@@ -1,0 +1,48 @@
+"""The self test of a bundle: one picture and the poses that the torch model finds in it."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from posesdk.poses import Poses
+from posesdk_converters.render import render_people
+from posesdk_converters.torch_runtime import torch_pipeline
+from posesdk_runtimes.errors import SourceError
+from posesdk_training.models.logocap import LogoCap
+
+__all__ = ["expected_poses", "golden_image"]
+
+SEED = 0
+SIZE = (240, 320)
+PEOPLE = 2
+
+
+def golden_image(path: Path | None) -> NDArray[np.uint8]:
+    """The picture (H, W, 3) uint8 BGR at `path`, or a rendered one. Raises SourceError where it cannot be read."""
+    if path is None:
+        return render_people(SEED, people=PEOPLE, size=SIZE).image
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR) if path.is_file() else None
+    if image is None:
+        raise SourceError(f"golden image {path}: cannot be read as a picture; give a PNG or JPEG file")
+    return image.astype(np.uint8, copy=False)
+
+
+def expected_poses(model: LogoCap, image: NDArray[np.uint8]) -> Poses:
+    """The poses of `image` as a detector on the torch model gives them.
+
+    Where none reaches the model's score threshold, those below it, so that a self test has something to compare.
+    """
+    spec = model.spec
+    estimate = torch_pipeline(model).run(image)
+    poses = Poses(
+        keypoints=estimate.keypoints,
+        keypoint_scores=estimate.keypoint_scores,
+        scores=estimate.scores,
+        image_size=(image.shape[0], image.shape[1]),
+        skeleton=spec.skeleton,
+        model=spec.name,
+        keypoint_threshold=spec.decode.keypoint_threshold,
+    )
+    return poses.above(spec.decode.score_threshold) or poses
