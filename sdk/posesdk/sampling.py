@@ -22,8 +22,6 @@ def bilinear_taps(positions: FloatArray, size: int, frame: Frame) -> tuple[tuple
     Frame "published" keeps the published sampler's fault: between the last sample and one step beyond it, both taps are
     the last sample and only the second has a weight, so the value falls to 0 and ramps up again.
     """
-    if frame == "consistent":
-        positions = positions.clip(0, size - 1)
     low = np.floor(positions).clip(0, size - 1)
     high = np.minimum(low + 1, size - 1)
     high_weight = (positions - low).clip(0, 1)

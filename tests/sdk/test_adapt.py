@@ -26,7 +26,7 @@ PLACES = np.array(
         [[-3.2, 5.0], [1.1, -7.9]],  # over the left and the top border
         [[46.4, 11.7], [47.6, 31.2]],  # over the right and the bottom border
         [[44.0, 28.0], [47.0, 31.0]],  # on whole pixels, the last one included
-        [[-60.0, 90.0], [400.5, -1e6]],  # far outside
+        [[-60.0, 90.0], [400.5, -1e30]],  # far outside
     ],
     np.float32,
 )

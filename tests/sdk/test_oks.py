@@ -38,6 +38,12 @@ def test_unlabelled_person_needs_its_box():
     assert oks(inside + 100, target, [100], SIGMAS, [[10, 10, 10, 10]]) < 1e-6
 
 
+def test_person_without_area_matches_itself_alone():
+    target = np.full((1, 17, 3), 20.0)
+    np.testing.assert_allclose(oks(target[..., :2], target, [0], SIGMAS), 1)
+    assert oks(target[..., :2] + 0.01, target, [0], SIGMAS) == 0
+
+
 def test_no_poses_and_no_persons_give_empty_tables():
     targets, areas, _ = _persons(2, 1)
     assert oks(np.zeros((0, 17, 2)), targets, areas, SIGMAS).shape == (0, 2)
