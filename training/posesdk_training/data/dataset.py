@@ -134,9 +134,9 @@ class KeypointDataset(Dataset[dict[str, Any]]):
         mixture = self._config.phases[key.phase].mixture
         names = [entry.config.name for entry in self._sets]
         shares = np.array([mixture.get(name, 0.0) for name in names])
-        for _ in range(ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             set_index = int(rng.choice(len(names), p=shares / shares.sum()))
-            image_index = self._image_index(rng, set_index, key)
+            image_index = self._image_index(rng, set_index, key, attempt)
             image = self._image(set_index, image_index)
             if image is not None:
                 keypoint_set = self._sets[set_index]
@@ -146,11 +146,11 @@ class KeypointDataset(Dataset[dict[str, Any]]):
             "check that the folder is the one that the annotations belong to"
         )
 
-    def _image_index(self, rng: np.random.Generator, set_index: int, key: SampleKey) -> int:
-        """A random image of a set; in a run on one set alone, every image once an epoch."""
+    def _image_index(self, rng: np.random.Generator, set_index: int, key: SampleKey, attempt: int) -> int:
+        """A random image of a set; in a run on one set alone, every image once an epoch if it can be read."""
         number = len(self._sets[set_index].images)
         drawn = int(rng.integers(number))
-        if sum(weight > 0 for weight in self._config.phases[key.phase].mixture.values()) > 1:
+        if attempt > 0 or sum(weight > 0 for weight in self._config.phases[key.phase].mixture.values()) > 1:
             return drawn
         epoch, position = divmod(key.index, number)
         if self._order[0] != epoch or len(self._order[1]) != number:
