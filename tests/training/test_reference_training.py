@@ -9,7 +9,7 @@ import torch
 from posesdk.spec import AdaptationSpec, HeadSpec, HRNetSpec, ModelSpec
 from posesdk_training.config import LossConfig, TargetConfig
 from posesdk_training.data.dataset import Batch
-from posesdk_training.data.targets import GridPersons, encode_dense
+from posesdk_training.data.targets import GridPersons, encode_dense, net_to_cells
 from posesdk_training.losses.adaptation import adaptation_losses, keep_poses, losses_of_poses
 from posesdk_training.losses.dense import dense_losses
 from posesdk_training.models.build import build_model
@@ -103,6 +103,17 @@ def step(request, arrays, weights):
     sum(losses.values()).backward()
     gradients = {name: float(value.grad.norm()) for name, value in model.named_parameters()}
     return request.param, Step({name: float(value.detach()) for name, value in losses.items()}, gradients)
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_keypoints_on_the_map_grid(arrays, image):
+    """Image 0 is flipped: the published grid is mirrored as w - 1 - u, 3 net px from where the pixels go."""
+    keypoints, _ = persons_in_net_px(arrays)
+    expected = arrays[f"meta{image}/joints_out"][: len(keypoints[image]), :17]
+    flipped = bool(arrays[f"meta{image}/hflip"])
+    found = net_to_cells(keypoints[image][..., :2].numpy(), consistent=False, flipped=flipped)
+    labelled = expected[..., 2] > 0
+    np.testing.assert_allclose(found[labelled], expected[labelled, :2], atol=1e-4)
 
 
 @pytest.mark.parametrize("image", IMAGES)

@@ -1,0 +1,101 @@
+import pytest
+import yaml
+
+from posesdk_runtimes.errors import DataError
+from posesdk_training.config import load_config
+from posesdk_training.models.build import preset
+
+TREE = {
+    "name": "run",
+    "model": "logocap-nano",
+    "data": {"sets": [{"name": "a", "annotations": "a.json", "images": "a"}]},
+    "phases": [
+        {"until": 0.5, "mixture": {"a": 1.0}, "sizes": {128: 0.5, 160: 0.5}, "adaptation": False},
+        {"until": 1.0, "mixture": {"a": 1.0}, "sizes": {160: 1.0}},
+    ],
+    "steps": 100,
+}
+
+
+@pytest.fixture
+def write(tmp_path):
+    def save(**changes):
+        path = tmp_path / "run.yaml"
+        path.write_text(yaml.safe_dump(TREE | changes))
+        return path
+
+    return save
+
+
+def test_model_by_name_is_its_preset(write):
+    assert load_config(write()).model == preset("logocap-nano")
+
+
+def test_override_changes_one_value_and_nothing_else(write):
+    plain, changed = load_config(write()), load_config(write(), ("optimizer.learning_rate=0.5",))
+    assert changed.optimizer.learning_rate == 0.5
+    restored = changed.model_copy(update={"optimizer": plain.optimizer})
+    assert restored == plain
+
+
+def test_overrides_are_parsed_as_yaml(write):
+    config = load_config(write(), ("augment.border=[1, 2, 3]", "optimizer.clip_norm=null", "channels_last=true"))
+    assert config.augment.border == (1, 2, 3)
+    assert config.optimizer.clip_norm is None
+    assert config.channels_last is True
+
+
+@pytest.mark.parametrize("model", ["logocap-nano", {"preset": "logocap-nano"}], ids=["name", "preset"])
+def test_override_reaches_into_a_preset(write, model):
+    config = load_config(write(model=model), ("model.adaptation.local_size=5",))
+    expected = preset("logocap-nano")
+    assert config.model.adaptation.local_size == 5
+    adaptation = config.model.adaptation.model_copy(update={"local_size": expected.adaptation.local_size})
+    assert config.model.model_copy(update={"adaptation": adaptation}) == expected
+
+
+@pytest.mark.parametrize(("step", "adaptation"), [(0, False), (49, False), (50, True), (99, True), (100, True)])
+def test_phase_of_a_step(write, step, adaptation):
+    assert load_config(write()).phase_at(step).adaptation is adaptation
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 0}, "steps"),
+        ({"colour": "red"}, "colour"),
+        ({"loss": {"heatmap": "huber"}}, r"loss\.heatmap"),
+        ({"phases": []}, "phases must end at rising fractions"),
+        ({"phases": [TREE["phases"][0]]}, "the last at 1.0"),
+        ({"phases": [{"mixture": {"b": 1.0}, "sizes": {128: 1.0}}]}, r"no data set named \['b'\]"),
+        ({"phases": [{"mixture": {"a": 0.0}, "sizes": {128: 1.0}}]}, "positive weight"),
+        ({"phases": [{"mixture": {"a": 1.0}, "sizes": {130: 1.0}}]}, "not multiples of 32"),
+    ],
+)
+def test_configuration_that_does_not_fit_is_named(write, changes, message):
+    with pytest.raises(DataError, match=message):
+        load_config(write(**changes))
+
+
+@pytest.mark.parametrize("text", ["a: [", "- 1\n- 2\n", ""])
+def test_file_that_is_no_configuration_is_named(tmp_path, text):
+    path = tmp_path / "broken.yaml"
+    path.write_text(text)
+    with pytest.raises(DataError, match=r"broken\.yaml"):
+        load_config(path)
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"absent\.yaml"):
+        load_config(tmp_path / "absent.yaml")
+
+
+@pytest.mark.parametrize("override", ["steps", "=3"])
+def test_override_without_key_and_value_is_refused(write, override):
+    with pytest.raises(ValueError, match="key=value"):
+        load_config(write(), (override,))
+
+
+def test_override_below_a_value_is_refused(write):
+    with pytest.raises(ValueError, match="'steps' is a value"):
+        load_config(write(), ("steps.more=1",))
