@@ -35,6 +35,8 @@ GAUSSIAN_CUTOFF = 1e-4
 """Weights of the reweighing Gaussian below this are 0, as published."""
 PEAK_WEIGHT = 0.75
 """Share of the best pixel; the second best has the rest."""
+BATCH_PIXELS = 2**18
+"""Window pixels worked on at once: 1 MiB, as much as stays in a core's cache."""
 
 
 def uses_attraction(spec: ModelSpec) -> bool:
@@ -131,10 +133,11 @@ def adapt_poses(
     keypoints = np.empty_like(initial.keypoints)
     values = np.empty(keypoints.shape[:2], np.float32)
     attraction = _checked_attraction(initial, attraction_maps, spec)
-    for person in range(len(initial)):
-        pose = initial.keypoints[person : person + 1]
-        kernels = None if attraction is None else attraction[person : person + 1]
-        keypoints[person], values[person] = _adapt_person(pose, heatmaps, kernels, spec)
+    step = max(1, BATCH_PIXELS // (spec.keypoint_count * spec.adaptation.global_size**2))
+    for start in range(0, len(initial), step):
+        part = slice(start, start + step)
+        kernels = None if attraction is None else attraction[part]
+        keypoints[part], values[part] = _adapt(initial.keypoints[part], heatmaps, kernels, spec)
     return keypoints, values * initial.scores[:, None]
 
 
@@ -151,39 +154,39 @@ def _checked_attraction(initial: InitialPoses, maps: FloatArray | None, spec: Mo
     return maps.clip(0, 1)
 
 
-def _adapt_person(
-    pose: FloatArray, heatmaps: FloatArray, attraction: FloatArray | None, spec: ModelSpec
+def _adapt(
+    poses: FloatArray, heatmaps: FloatArray, attraction: FloatArray | None, spec: ModelSpec
 ) -> tuple[FloatArray, FloatArray]:
-    """Keypoints (1, K, 2) and values (1, K) of one pose (1, K, 2)."""
+    """Keypoints (N, K, 2) and values (N, K) of poses (N, K, 2), all windows at once."""
     adaptation = spec.adaptation
     if adaptation.level == "none":
-        return pose, sample_windows(pose, heatmaps, 1, spec.frame)[..., 0, 0]
+        return poses, sample_windows(poses, heatmaps, 1, spec.frame)[..., 0, 0]
     if adaptation.level == "partial":
         assert attraction is not None
-        return _best_of_mesh(pose, attraction, spec)
-    responses = sample_windows(pose, heatmaps, adaptation.global_size, spec.frame) * reweighing_window(adaptation)
+        return _best_of_mesh(poses, attraction, spec)
+    responses = sample_windows(poses, heatmaps, adaptation.global_size, spec.frame) * reweighing_window(adaptation)
     if attraction is not None:
         responses = convolve_windows(responses, attraction)
-    indices, values = find_peaks(responses)  # (1, K, 2) each
+    indices, values = find_peaks(responses)  # (N, K, 2) each
     ys, xs = np.divmod(indices, adaptation.global_size)
     weights = np.array([PEAK_WEIGHT, 1 - PEAK_WEIGHT], np.float32)
     shift = np.stack([xs @ weights, ys @ weights], axis=-1) - np.float32(adaptation.global_size // 2)
-    refined, value = pose + shift, values @ weights
+    refined, value = poses + shift, values @ weights
     if attraction is None:
         return refined, value
-    return _keep_unanswered(pose, refined, attraction), value
+    return _keep_unanswered(poses, refined, attraction), value
 
 
-def _best_of_mesh(pose: FloatArray, attraction: FloatArray, spec: ModelSpec) -> tuple[FloatArray, FloatArray]:
-    xs, ys = expansion_axes(pose, spec)  # (1, K, n)
+def _best_of_mesh(poses: FloatArray, attraction: FloatArray, spec: ModelSpec) -> tuple[FloatArray, FloatArray]:
+    xs, ys = expansion_axes(poses, spec)  # (N, K, n)
     flat = attraction.reshape(*attraction.shape[:2], -1)
-    best = flat.argmax(axis=-1)[..., None]  # (1, K, 1)
+    best = flat.argmax(axis=-1)[..., None]  # (N, K, 1)
     row, column = np.divmod(best, spec.adaptation.local_size)
     points = np.concatenate([np.take_along_axis(xs, column, -1), np.take_along_axis(ys, row, -1)], axis=-1)
-    return _keep_unanswered(pose, points, attraction), np.take_along_axis(flat, best, -1)[..., 0]
+    return _keep_unanswered(poses, points, attraction), np.take_along_axis(flat, best, -1)[..., 0]
 
 
-def _keep_unanswered(pose: FloatArray, refined: FloatArray, attraction: FloatArray) -> FloatArray:
+def _keep_unanswered(poses: FloatArray, refined: FloatArray, attraction: FloatArray) -> FloatArray:
     """The refined keypoints, the initial ones where the attraction map is 0 everywhere and every place is as good."""
     answered = attraction.max(axis=(-2, -1), keepdims=True)[..., 0] > 0
-    return np.where(answered, refined, pose)
+    return np.where(answered, refined, poses)
