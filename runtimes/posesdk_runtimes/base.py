@@ -37,7 +37,8 @@ class Runtime(Protocol):
     def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Every output by name, for one tensor per input name. The arrays belong to the caller.
 
-        Raises ValueError for a missing or unknown name or a shape that does not fit, RuntimeFault when the backend fails.
+        Raises ValueError for a missing or unknown name or a shape that does not fit, RuntimeFault when the backend
+        fails.
         """
         ...
 

@@ -35,7 +35,7 @@ __all__ = [
 
 
 class PoseSDKError(Exception):
-    """Base of every error that the SDK raises for faults of the world; callers' mistakes are ValueError and TypeError."""
+    """Base of every error that the SDK raises for faults of the world; callers' mistakes are Value- and TypeError."""
 
     exit_code: ClassVar[int] = 1
 

@@ -41,7 +41,8 @@ class InputSpec(_Value):
     """How an image becomes the network's input.
 
     `resize="short"`: the short side becomes `side`, the long one follows; `"long"`: the long side becomes `side`, the
-    short one follows; both are then padded up to `multiple`. `"fixed"`: the image is fitted into `size` (height, width).
+    short one follows; both are then padded up to `multiple`. `"fixed"`: the image is fitted into `size` (height,
+    width).
     """
 
     resize: Literal["short", "long", "fixed"] = "short"
