@@ -11,15 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posesdk.bundle import Bundle, default_bundle_path, open_bundle
-from posesdk.pipeline import Pipeline, check_graphs
+from posesdk.pipeline import Pipeline, open_pipeline
 from posesdk.poses import FrameInfo, Poses
 from posesdk.skeleton import Skeleton
 from posesdk.sources import Source, open_source, to_image
-from posesdk.spec import InputSpec, ModelSpec
+from posesdk.spec import DecodeSpec, ModelSpec
 from posesdk.variants import Candidate, select_variant
 from posesdk.video import Frame, OnFault
 from posesdk_runtimes.errors import EnvironmentFault
-from posesdk_runtimes.registry import open_runtime
 
 __all__ = ["Detector", "DetectorInfo"]
 
@@ -81,7 +80,9 @@ class Detector:
             "max_people": max_people,
             "flip_test": flip_test,
         }
-        used, pipeline = _open_first(bundle, candidates, changes, threads)
+        named = {name: value for name, value in changes.items() if value is not None}
+        decode = bundle.spec.decode.model_copy(update=named)
+        used, pipeline = _open_first(bundle, candidates, decode, threads)
         object.__setattr__(self, "_pipeline", pipeline)
         object.__setattr__(self, "_info", _describe(bundle, used, pipeline.spec, threads))
         _log.info("using %s", self._info)
@@ -159,45 +160,15 @@ def _check_settings(
 
 
 def _open_first(
-    bundle: Bundle, candidates: tuple[Candidate, ...], changes: dict[str, Any], threads: int | None
+    bundle: Bundle, candidates: tuple[Candidate, ...], decode: DecodeSpec, threads: int | None
 ) -> tuple[Candidate, Pipeline]:
     """The first candidate that this machine can run; what it cannot is skipped with a warning while others are left."""
     for candidate in candidates[:-1]:
         try:
-            return candidate, _open(bundle, candidate, changes, threads)
+            return candidate, open_pipeline(bundle, candidate, decode, threads)
         except EnvironmentFault as error:
             _log.warning("not using %s on %s, trying the next: %s", candidate.runtime, candidate.device, error)
-    return candidates[-1], _open(bundle, candidates[-1], changes, threads)
-
-
-def _open(bundle: Bundle, candidate: Candidate, changes: dict[str, Any], threads: int | None) -> Pipeline:
-    variant = candidate.variant
-    spec = _settled(bundle.spec, changes, variant.input_size)
-    graphs = [
-        None
-        if name is None
-        else open_runtime(
-            bundle.local_path(name),
-            runtime=candidate.runtime,
-            device=candidate.device,
-            precision=variant.runtime_precision,
-            threads=threads,
-        )
-        for name in (variant.trunk, variant.adapt)
-    ]
-    trunk, adapt = graphs
-    assert trunk is not None
-    check_graphs(spec, trunk, adapt, str(bundle.path))
-    return Pipeline(spec, trunk, adapt)
-
-
-def _settled(spec: ModelSpec, changes: dict[str, Any], input_size: tuple[int, int] | None) -> ModelSpec:
-    """The model's spec with the caller's settings in place of its own, and with the input size of a fixed graph."""
-    decode = spec.decode.model_copy(update={name: value for name, value in changes.items() if value is not None})
-    if input_size is None:
-        return spec.model_copy(update={"decode": decode})
-    fixed = InputSpec(resize="fixed", size=input_size, multiple=spec.stride, mean=spec.input.mean, std=spec.input.std)
-    return spec.model_copy(update={"decode": decode, "input": fixed})
+    return candidates[-1], open_pipeline(bundle, candidates[-1], decode, threads)
 
 
 def _describe(bundle: Bundle, used: Candidate, spec: ModelSpec, threads: int | None) -> DetectorInfo:

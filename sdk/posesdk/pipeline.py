@@ -7,13 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posesdk.adapt import adapt_poses, local_context, uses_attraction
+from posesdk.bundle import Bundle
 from posesdk.decode import InitialPoses, average_flip, decode_center_offset, suppress_poses
 from posesdk.preprocess import Letterbox, make_letterbox
-from posesdk.spec import ModelSpec
+from posesdk.spec import DecodeSpec, InputSpec, ModelSpec
+from posesdk.variants import Candidate
 from posesdk_runtimes.base import Runtime, Tensor
 from posesdk_runtimes.errors import BundleError, RuntimeFault
+from posesdk_runtimes.registry import open_runtime
 
-__all__ = ["STAGES", "Estimate", "Pipeline", "check_graphs"]
+__all__ = ["STAGES", "Estimate", "Pipeline", "open_pipeline"]
 
 STAGES = ("preprocess", "trunk", "decode", "context", "adapt", "refine", "postprocess")
 """What `Estimate.timing` measures, in the order in which it happens."""
@@ -106,21 +109,49 @@ class Pipeline:
         return keypoints, keypoint_scores, scores
 
 
-def check_graphs(spec: ModelSpec, trunk: Runtime, adapt: Runtime | None, bundle: str) -> None:
-    """Raises BundleError, naming the bundle, unless the graphs have the inputs and outputs of such a model."""
+def open_pipeline(
+    bundle: Bundle, candidate: Candidate, decode: DecodeSpec | None = None, threads: int | None = None
+) -> Pipeline:
+    """A bundle as one of its variants on one backend and device, with other decode settings than its own if given.
+
+    Raises BundleError for graphs that are none of such a model, and the errors of `open_runtime`.
+    """
+    variant = candidate.variant
+    spec = _settled(bundle.spec, decode or bundle.spec.decode, variant.input_size)
+
+    def load(name: str) -> Runtime:
+        return open_runtime(
+            bundle.local_path(name),
+            runtime=candidate.runtime,
+            device=candidate.device,
+            precision=variant.runtime_precision,
+            threads=threads,
+        )
+
+    trunk, adapt = load(variant.trunk), None if variant.adapt is None else load(variant.adapt)
     _check_names(trunk, "trunk", {"image"}, {"heatmaps", "offsets", "embedding"}, bundle)
-    if not uses_attraction(spec):
-        return
-    if adapt is None:
-        raise BundleError(f"bundle {bundle} has no adapt graph, which its model needs; convert the checkpoint again")
-    _check_names(adapt, "adapt", {"context"}, {"attraction_maps"}, bundle)
+    if adapt is not None:
+        _check_names(adapt, "adapt", {"context"}, {"attraction_maps"}, bundle)
+    elif uses_attraction(spec):
+        raise BundleError(
+            f"bundle {bundle.path} has no adapt graph, which its model needs; convert the checkpoint again"
+        )
+    return Pipeline(spec, trunk, adapt)
 
 
-def _check_names(runtime: Runtime, graph: str, inputs: set[str], outputs: set[str], bundle: str) -> None:
+def _settled(spec: ModelSpec, decode: DecodeSpec, input_size: tuple[int, int] | None) -> ModelSpec:
+    """The model's spec with these decode settings, and with the input size of a graph that has a fixed one."""
+    if input_size is None:
+        return spec.model_copy(update={"decode": decode})
+    fixed = InputSpec(resize="fixed", size=input_size, multiple=spec.stride, mean=spec.input.mean, std=spec.input.std)
+    return spec.model_copy(update={"decode": decode, "input": fixed})
+
+
+def _check_names(runtime: Runtime, graph: str, inputs: set[str], outputs: set[str], bundle: Bundle) -> None:
     has_inputs, has_outputs = ({port.name for port in ports} for ports in (runtime.inputs, runtime.outputs))
     if has_inputs != inputs or not outputs <= has_outputs:
         raise BundleError(
-            f"the {graph} graph of bundle {bundle} takes {sorted(has_inputs)} and gives {sorted(has_outputs)}, "
+            f"the {graph} graph of bundle {bundle.path} takes {sorted(has_inputs)} and gives {sorted(has_outputs)}, "
             f"expected {sorted(inputs)} and {sorted(outputs)}; convert the checkpoint again with this version"
         )
 

@@ -222,7 +222,7 @@ def test_a_device_asked_for_by_name_is_never_replaced(tiny_bundle):
 
 def test_auto_falls_back_with_one_warning(tmp_path, make_bundle, monkeypatch, caplog):
     """A runtime that is there but cannot be opened is skipped; this one says that its device is gone."""
-    import posesdk.detector
+    import posesdk.pipeline
 
     def open_one(path, *, runtime, **settings):
         if runtime == "onnxruntime":
@@ -230,7 +230,7 @@ def test_auto_falls_back_with_one_warning(tmp_path, make_bundle, monkeypatch, ca
         return open_runtime(path, runtime=runtime, **settings)
 
     pytest.importorskip("openvino", reason="backend is optional")
-    monkeypatch.setattr(posesdk.detector, "open_runtime", open_one)
+    monkeypatch.setattr(posesdk.pipeline, "open_runtime", open_one)
     with caplog.at_level(logging.WARNING), Detector(make_bundle(tmp_path / "tiny")) as detector:
         assert detector.info.runtime == "openvino"
     assert [record.levelname for record in caplog.records] == ["WARNING"]
