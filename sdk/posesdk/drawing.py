@@ -1,0 +1,122 @@
+"""Drawn pictures and videos on disk."""
+
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from posesdk.draw import draw_poses
+from posesdk.outputs import writing
+from posesdk.poses import Poses
+from posesdk.sources import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from posesdk.video import Frame, FrameStream
+from posesdk_runtimes.errors import PoseSDKError
+
+__all__ = ["Drawing", "Target", "target_kind"]
+
+FPS = 25.0
+"""Of a drawn video whose source has no frame rate."""
+CODEC = "mp4v"
+FALLBACK_SUFFIX = ".png"
+"""Of a drawn picture whose source is in a format that OpenCV cannot write."""
+
+Image = NDArray[np.uint8]
+Target = Literal["folder", "picture", "video"]
+
+
+def target_kind(target: Path) -> Target:
+    """What drawn frames are written to: a folder, unless the name ends as that of a picture or video does."""
+    if target.is_dir():
+        return "folder"
+    suffix = target.suffix.lower()
+    return "picture" if suffix in IMAGE_SUFFIXES else "video" if suffix in VIDEO_SUFFIXES else "folder"
+
+
+class Drawing:
+    """Skeletons drawn on every frame: into a folder under the names of the sources, or into one picture or video file.
+
+    `count` frames were drawn so far. An existing file is replaced, but never the one that the frame comes from.
+    """
+
+    def __init__(self, target: Path) -> None:
+        self.target, self.kind = target, target_kind(target)
+        self.count = 0
+        self._taken: set[Path] = set()
+        self._video: _Video | None = None
+        with writing(target):
+            (target if self.kind == "folder" else target.parent).mkdir(parents=True, exist_ok=True)
+
+    def add(self, stream: FrameStream, frame: Frame, poses: Poses, everyone: Poses) -> None:
+        """Writes one picture, or one frame of the stream's video."""
+        drawn = draw_poses(frame.image, poses)
+        if self.kind == "picture" or (self.kind == "folder" and stream.pictures):
+            self._write_picture(frame, drawn)
+        else:
+            self._video_of(stream, drawn).add(drawn)
+        self.count += 1
+
+    def close(self) -> None:
+        """Completes the video."""
+        if self._video is not None:
+            self._video.close()
+            self._video = None
+
+    def _write_picture(self, frame: Frame, drawn: Image) -> None:
+        source = Path(frame.info.source or "image")
+        suffix = source.suffix if cv2.haveImageWriter(f"x{source.suffix or '?'}") else FALLBACK_SUFFIX
+        path = self._free(source.stem, suffix, source)
+        with writing(path):
+            done, data = cv2.imencode(path.suffix, drawn)
+            if not done:
+                raise OSError(f"OpenCV cannot write pictures as {path.suffix}")
+            path.write_bytes(data.tobytes())
+
+    def _video_of(self, stream: FrameStream, drawn: Image) -> "_Video":
+        if self._video is None or self._video.stream is not stream:
+            self.close()
+            source = Path(stream.name)
+            name = source.stem.replace(":", "-") if "://" not in stream.name else "stream"
+            self._video = _Video(self._free(name, ".mp4", source), stream, drawn)
+        return self._video
+
+    def _free(self, name: str, suffix: str, source: Path) -> Path:
+        """Where to write the next picture or video: under a name that this run has not written yet."""
+        path, number = self.target, 1
+        if self.kind == "folder":
+            path = self.target / f"{name}{suffix}"
+            while path in self._taken:
+                number += 1
+                path = self.target / f"{name}-{number}{suffix}"
+        if path.exists() and source.exists() and path.samefile(source):
+            raise PoseSDKError(f"cannot draw to {path}: it is the source itself; name another file or folder")
+        self._taken.add(path)
+        return path
+
+
+class _Video:
+    """One video file, of the size of its first frame."""
+
+    def __init__(self, path: Path, stream: FrameStream, first: Image) -> None:
+        self.stream = stream
+        self._path, self._size = path, first.shape[:2]
+        height, width = self._size
+        with writing(path):
+            path.touch()  # OpenCV does not say why it cannot
+        code = cv2.VideoWriter.fourcc(*("MJPG" if path.suffix.lower() == ".avi" else CODEC))
+        self._writer = cv2.VideoWriter(str(path), code, stream.fps or FPS, (width, height))
+        if not self._writer.isOpened():
+            raise PoseSDKError(f"cannot write video {path}: this OpenCV cannot encode it; end the name in .mp4 or .avi")
+
+    def add(self, drawn: Image) -> None:
+        if drawn.shape[:2] != self._size:
+            (height, width), (now_height, now_width) = self._size, drawn.shape[:2]
+            raise PoseSDKError(
+                f"cannot write video {self._path}: it is {width}x{height} and the next frame {now_width}x{now_height}; "
+                "draw frames of different sizes into a folder"
+            )
+        self._writer.write(drawn)
+
+    def close(self) -> None:
+        self._writer.release()
