@@ -164,6 +164,22 @@ def make_bundle() -> Callable[..., Path]:
     return write_tiny_bundle
 
 
+@pytest.fixture(scope="session")
+def change_golden() -> Callable[[Path, Callable[[list], object]], None]:
+    """Edits the expected people of a bundle folder, and its manifest to fit."""
+
+    def edit(folder: Path, change: Callable[[list], object]) -> None:
+        path = folder / GOLDEN_EXPECTED
+        data = json.loads(path.read_text())
+        change(data["persons"])
+        path.write_text(json.dumps(data))
+        manifest = json.loads((folder / "manifest.json").read_text())
+        files = [file.model_dump() for file in build_manifest_files(folder)]
+        (folder / "manifest.json").write_text(json.dumps(manifest | {"files": files}))
+
+    return edit
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _own_cache(tmp_path_factory: pytest.TempPathFactory):
     """What a zipped bundle unpacks does not land in the user's cache."""

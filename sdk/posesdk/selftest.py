@@ -1,0 +1,151 @@
+"""The golden image of a bundle through every backend at hand: does the model do here what it did where it was made?"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from posesdk.bundle import Bundle, Golden
+from posesdk.manifest import Precision
+from posesdk.pipeline import Estimate, Pipeline, open_pipeline
+from posesdk.preprocess import make_letterbox
+from posesdk.spec import ModelSpec
+from posesdk.variants import Candidate, select_variant
+from posesdk_runtimes.errors import BundleError, EnvironmentFault
+
+__all__ = ["Check", "Tolerance", "run_selftest"]
+
+WITHIN = 0.95
+"""Part of the keypoints that has to be in place: where two responses are equal, rounding decides between them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """How far a keypoint (px of the network's input) and a person's score may be off."""
+
+    shift: float
+    score: float
+
+
+TOLERANCES: dict[Precision, Tolerance] = {
+    "fp32": Tolerance(0.5, 0.005),
+    "fp16": Tolerance(2.0, 0.03),
+    "bf16": Tolerance(4.0, 0.1),
+    "int8": Tolerance(4.0, 0.1),
+}
+"""Rounding moves a keypoint to a neighbouring pixel at most; quantisation by about one cell (4 px)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One variant on one backend and device.
+
+    `people` expected, `missing` of them not found, `extra` ones found; the largest `shift` of a keypoint in px of the
+    network's input, the part of the keypoints `within` tolerance, the largest difference of a person's `score`.
+    `skipped` says why it was not run.
+    """
+
+    candidate: Candidate
+    people: int = 0
+    missing: int = 0
+    extra: int = 0
+    shift: float = 0.0
+    within: float = 1.0
+    score: float = 0.0
+    milliseconds: float = 0.0
+    skipped: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether everyone was found, and no one else, in place, with the same score."""
+        return self.missing == self.extra == 0 and self.within >= WITHIN and self.score <= self.tolerance.score
+
+    @property
+    def summary(self) -> str:
+        """One line for people."""
+        used = self.candidate
+        place = f"{used.variant.name} ({used.variant.precision}) with {used.runtime} on {used.device}"
+        if self.skipped:
+            return f"skipped {place}: {self.skipped}"
+        return (
+            f"{'passed' if self.passed else 'FAILED'} {place}: {self.people - self.missing} of {self.people} people, "
+            f"{self.extra} extra, largest shift {self.shift:.3f} px ({self.within:.1%} within {self.tolerance.shift}), "
+            f"score off by {self.score:.5f} (allowed {self.tolerance.score}), {self.milliseconds:.0f} ms"
+        )
+
+    @property
+    def tolerance(self) -> Tolerance:
+        """What is allowed at the variant's precision."""
+        return TOLERANCES[self.candidate.variant.precision]
+
+
+def run_selftest(bundle: Bundle) -> list[Check]:
+    """One check for every variant on every installed backend and device; those that cannot run here are `skipped`.
+
+    Raises BundleError for a bundle without a golden image, EnvironmentFault where nothing can run, RuntimeFault when a
+    backend fails.
+    """
+    golden = bundle.golden()
+    image = None if golden is None else cv2.imdecode(np.frombuffer(golden.image, np.uint8), cv2.IMREAD_COLOR)
+    if golden is None or image is None:
+        raise BundleError(f"bundle {bundle.path} has no golden image to test with; convert the checkpoint again")
+    checks = [
+        _check(bundle, candidate, golden, np.asarray(image, np.uint8)) for candidate in select_variant(bundle.manifest)
+    ]
+    if all(check.skipped for check in checks):
+        raise EnvironmentFault(f"bundle {bundle.path} cannot run here: {checks[0].skipped}")
+    return checks
+
+
+def _check(bundle: Bundle, candidate: Candidate, golden: Golden, image: NDArray[np.uint8]) -> Check:
+    try:
+        pipeline = open_pipeline(bundle, candidate)
+    except EnvironmentFault as error:
+        return Check(candidate, skipped=str(error))
+    pipeline.run(image)  # gets the backend ready, so that the time is that of a later frame
+    estimate = pipeline.run(image)
+    check = _compare(candidate, golden, estimate, pipeline.spec, _scale(pipeline, image))
+    pipeline.close()
+    return check
+
+
+def _scale(pipeline: Pipeline, image: NDArray[np.uint8]) -> float:
+    return make_letterbox((image.shape[0], image.shape[1]), pipeline.spec.input, pipeline.spec.frame).scale
+
+
+def _compare(candidate: Candidate, golden: Golden, estimate: Estimate, spec: ModelSpec, scale: float) -> Check:
+    pairs = _pairs(golden, estimate)
+    shifts, scores = np.zeros(0), np.zeros(1)
+    if pairs:
+        expected, found = (list(side) for side in zip(*pairs, strict=True))
+        shifts = scale * np.linalg.norm(golden.keypoints[expected] - estimate.keypoints[found], axis=2).ravel()
+        scores = np.abs(golden.scores[expected] - estimate.scores[found])
+    allowed = TOLERANCES[candidate.variant.precision]
+    sure = np.flatnonzero(estimate.scores > spec.decode.score_threshold + allowed.score).tolist()
+    return Check(
+        candidate,
+        people=len(golden.scores),
+        missing=len(golden.scores) - len(pairs),
+        extra=len(set(sure) - {found for _, found in pairs}),
+        shift=float(shifts.max(initial=0.0)),
+        within=float(np.mean(shifts <= allowed.shift)) if len(shifts) else 1.0,
+        score=float(scores.max()),
+        milliseconds=sum(estimate.timing.values()),
+    )
+
+
+def _pairs(golden: Golden, estimate: Estimate) -> list[tuple[int, int]]:
+    """Each expected person with the nearest one that is left; the best expected person chooses first."""
+    left, pairs = set(range(len(estimate.scores))), []
+    for expected in np.argsort(-golden.scores, kind="stable").tolist():
+        if not left:
+            break
+        distances = {
+            found: float(np.linalg.norm(golden.keypoints[expected] - estimate.keypoints[found], axis=1).mean())
+            for found in left
+        }
+        nearest = min(distances, key=lambda found: distances[found])
+        left.remove(nearest)
+        pairs.append((expected, nearest))
+    return pairs

@@ -1,0 +1,78 @@
+import pytest
+
+from posesdk.bundle import open_bundle, write_manifest
+from posesdk.manifest import Variant
+from posesdk.selftest import run_selftest
+from posesdk_runtimes.errors import BundleError, MissingDependencyError
+from posesdk_runtimes.registry import available_runtimes
+
+INSTALLED = {info.name for info in available_runtimes() if info.version}
+
+
+@pytest.fixture
+def folder(tmp_path, make_bundle, spots):
+    return make_bundle(tmp_path / "tiny", spots([(50, 60), (140, 70)]))
+
+
+def test_every_installed_backend_is_tested_and_agrees(tiny_bundle):
+    checks = run_selftest(open_bundle(tiny_bundle))
+    assert {check.candidate.runtime for check in checks} == INSTALLED & {"onnxruntime", "openvino"}
+    for check in checks:
+        assert check.passed
+        assert (check.people, check.missing, check.extra) == (2, 0, 0)
+        assert check.shift < 0.01
+        assert "passed onnx-fp32 (fp32) with" in check.summary
+
+
+def test_keypoints_that_are_elsewhere_fail_with_the_largest_shift(folder, change_golden):
+    def move(persons):
+        for point in persons[0]["keypoints"]:
+            point[0] += 6  # px of the image, whose 128 px become 64 net px
+
+    change_golden(folder, move)
+    for check in run_selftest(open_bundle(folder)):
+        assert not check.passed
+        assert check.shift == pytest.approx(3, abs=0.01)
+        assert check.within == pytest.approx(0.5)
+        assert "FAILED" in check.summary
+
+
+def test_one_undecided_keypoint_alone_does_not_fail(folder, change_golden):
+    def move(persons):
+        persons[0]["keypoints"][3][0] += 2
+
+    change_golden(folder, move)
+    for check in run_selftest(open_bundle(folder)):
+        assert check.passed
+        assert check.shift == pytest.approx(1, abs=0.01)
+
+
+def test_a_person_who_is_not_found_or_not_expected_fails(folder, change_golden):
+    change_golden(folder, lambda persons: persons.append(dict(persons[0])))
+    assert [check.missing for check in run_selftest(open_bundle(folder))] == [1] * len(INSTALLED)
+    change_golden(folder, lambda persons: persons.__delitem__(slice(1, None)))
+    for check in run_selftest(open_bundle(folder)):
+        assert (check.missing, check.extra, check.passed) == (0, 1, False)
+    change_golden(folder, list.clear)
+    for check in run_selftest(open_bundle(folder)):
+        assert (check.missing, check.extra, check.passed) == (0, 2, False)
+
+
+def test_another_score_fails(folder, change_golden):
+    change_golden(folder, lambda persons: persons[0].update(score=persons[0]["score"] + 0.05))
+    for check in run_selftest(open_bundle(folder)):
+        assert not check.passed
+        assert check.score == pytest.approx(0.05, abs=1e-3)
+
+
+def test_a_bundle_without_a_golden_image_cannot_be_tested(tmp_path, make_bundle):
+    with pytest.raises(BundleError, match="no golden image"):
+        run_selftest(open_bundle(make_bundle(tmp_path / "plain")))
+
+
+def test_a_bundle_for_another_machine_says_what_is_missing(folder):
+    variant = Variant(name="x", runtime=("toaster",), trunk="portable/trunk.onnx", adapt="portable/adapt.onnx")
+    manifest = open_bundle(folder).manifest
+    write_manifest(folder, manifest.model_copy(update={"variants": (variant,)}))
+    with pytest.raises(MissingDependencyError, match="toaster"):
+        run_selftest(open_bundle(folder))
