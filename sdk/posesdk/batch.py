@@ -1,0 +1,67 @@
+"""A run of the detector over sources into outputs, in which one bad input does not cost the others."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+from posesdk.detector import Detector
+from posesdk.outputs import Output
+from posesdk.poses import Poses
+from posesdk.sources import open_source
+from posesdk.video import Frame, FrameStream, OnFault
+from posesdk_runtimes.errors import SourceError
+
+__all__ = ["Batch", "Watch"]
+
+Watch = Callable[[FrameStream], AbstractContextManager[Callable[[Poses], None]]]
+"""Called for each source; what it gives is called for each of its frames: a progress bar."""
+
+
+class Batch:
+    """Counts, while it runs, the `frames` that were done, the single `pictures` among them, and the `faults`."""
+
+    def __init__(self, detector: Detector, outputs: Sequence[Output], on_fault: OnFault) -> None:
+        self.frames = self.pictures = self.faults = 0
+        self._detector, self._outputs, self._on_fault = detector, outputs, on_fault
+
+    def run(self, sources: Iterable[str], watch: Watch | None = None, stop: Callable[[], bool] | None = None) -> None:
+        """Every source in turn, until `stop()`; one that cannot be read, or only in part, is given to `on_fault`."""
+        for source in sources:
+            try:
+                stream = open_source(source, self._fault)
+            except SourceError as error:
+                self._fault(error)
+                continue
+            with stream, watch(stream) if watch else nullcontext(_ignore) as seen:
+                for poses in self._frames(stream):
+                    seen(poses)
+                    if stop is not None and stop():
+                        return
+
+    def _frames(self, stream: FrameStream) -> Iterator[Poses]:
+        frames = iter(stream)
+        while True:
+            try:
+                frame = next(frames, None)
+            except SourceError as error:  # a video without a single frame
+                self._fault(error)
+                return
+            if frame is None:
+                return
+            yield self._one(stream, frame)
+
+    def _one(self, stream: FrameStream, frame: Frame) -> Poses:
+        everyone = self._detector.detect_all(frame)
+        poses = everyone.above(self._detector.info.score_threshold)
+        for output in self._outputs:
+            output.add(stream, frame, poses, everyone)
+        self.frames += 1
+        self.pictures += stream.pictures
+        return poses
+
+    def _fault(self, error: SourceError) -> None:
+        self.faults += 1
+        self._on_fault(error)
+
+
+def _ignore(poses: Poses) -> None:
+    """No one watches."""

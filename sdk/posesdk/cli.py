@@ -1,0 +1,168 @@
+"""The command `posesdk`."""
+
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from posesdk._version import __version__
+from posesdk.terminal import USAGE, TerminalHandler, reporting, show_error, show_line
+from posesdk_runtimes.errors import EnvironmentFault, GateError
+
+if TYPE_CHECKING:
+    from posesdk.detector import Detector
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="posesdk",
+    help="Finds people and their keypoints in images and videos.",
+    epilog="Exit codes: 0 ok, 1 failure, 2 usage, 3 missing library or device, 4 bad bundle, 5 self test failed, "
+    "6 unreadable source, 130 interrupted.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        show_line(f"posesdk {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Finds people and their keypoints in images and videos."""
+
+
+@app.command()
+def detect(
+    sources: Annotated[
+        list[str], typer.Argument(metavar="SOURCE", help="Images, videos, folders, globs, camera numbers, URLs.")
+    ],
+    model: Annotated[Path | None, typer.Option(help="Bundle to use instead of the default model.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, gpu, npu.")] = "auto",
+    runtime: Annotated[str, typer.Option(help="auto, or the backend: onnxruntime, openvino, ...")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, or the variant's: fp32, fp16, int8, ...")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the backend.")] = None,
+    score_threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Lowest score of a person.")] = None,
+    keypoint_threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Lowest score of a keypoint that is drawn.")
+    ] = None,
+    max_people: Annotated[int, typer.Option(min=1, help="Most people in a frame.")] = 30,
+    flip: Annotated[
+        bool | None, typer.Option("--flip/--no-flip", help="Average with the mirror image: better, half as fast.")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE|-", help="All frames as one JSON object.")] = None,
+    jsonl: Annotated[Path | None, typer.Option(metavar="FILE|-", help="One JSON object a line for each frame.")] = None,
+    coco: Annotated[
+        Path | None, typer.Option(metavar="FILE|-", help="COCO keypoint results, for an evaluation.")
+    ] = None,
+    draw: Annotated[
+        Path | None, typer.Option(metavar="DIR|FILE", help="Drawn pictures and videos: a folder, or one file.")
+    ] = None,
+    show: Annotated[bool, typer.Option("--show", help="Show drawn frames in a window; q ends.")] = False,
+    profile: Annotated[bool, typer.Option("--profile", help="Print the time of each stage to standard error.")] = False,
+) -> None:
+    """Find people in sources and print, write, draw or show them."""
+    with reporting():
+        from posesdk.detect_command import Wanted, check_outputs, run_detect
+
+        named = {"json": json, "jsonl": jsonl, "coco": coco}
+        wanted = Wanted({kind: path for kind, path in named.items() if path is not None}, draw, show, profile)
+        check_outputs(sources, wanted)
+        detector = _open_detector(
+            model,
+            device=device,
+            runtime=runtime,
+            precision=precision,
+            threads=threads,
+            score_threshold=score_threshold,
+            keypoint_threshold=keypoint_threshold,
+            max_people=max_people,
+            flip_test=flip,
+        )
+        with detector:
+            code = run_detect(detector, sources, wanted)
+        raise typer.Exit(code)
+
+
+@app.command()
+def info(
+    bundle: Annotated[Path | None, typer.Argument(help="A bundle; the default model if none is named.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the manifest as it is.")] = False,
+) -> None:
+    """Tell what a bundle holds, how good it is and under which licences it stands."""
+    with reporting():
+        from posesdk.bundle import default_bundle_path, open_bundle
+        from posesdk.info import describe
+        from posesdk.manifest import dump_manifest
+
+        opened = open_bundle(bundle or default_bundle_path())
+        if json:
+            typer.echo(dump_manifest(opened.manifest).decode(), nl=False)
+            return
+        for line in describe(opened):
+            typer.echo(line)
+
+
+@app.command()
+def selftest(
+    bundle: Annotated[Path | None, typer.Argument(help="A bundle; the default model if none is named.")] = None,
+) -> None:
+    """Run a bundle's golden image through every backend that is installed here."""
+    with reporting():
+        from posesdk.bundle import default_bundle_path, open_bundle
+        from posesdk.selftest import run_selftest
+
+        checks = run_selftest(open_bundle(bundle or default_bundle_path()))
+        for check in checks:
+            show_line(check.summary)
+        failed = [check for check in checks if not check.skipped and not check.passed]
+        if failed:
+            raise GateError(
+                f"{len(failed)} of {len(checks)} checks failed: use another runtime or precision, and report this model"
+            )
+
+
+@app.command()
+def doctor() -> None:
+    """Look at what is installed, which devices there are, and say what to do about what is missing."""
+    with reporting():
+        from posesdk.doctor import examine
+
+        broken = []
+        for finding in examine():
+            show_line(f"{finding.state:8}{finding.name}: {finding.detail}")
+            if finding.advice:
+                typer.echo(f"{'':8}-> {finding.advice}")
+            if finding.state == "broken":
+                broken.append(finding.name)
+        if broken:
+            raise EnvironmentFault(f"posesdk cannot work here: {', '.join(broken)} broken; do what is advised above")
+
+
+def _open_detector(model: Path | None, **settings: object) -> "Detector":
+    from posesdk.detector import Detector
+
+    try:
+        return Detector(model, **settings)  # type: ignore[arg-type]
+    except ValueError as error:  # a name that does not exist, or that this bundle does not have
+        show_error(error)
+        raise typer.Exit(USAGE) from error
+
+
+def main() -> None:
+    """Entry point: a process of its own, so OpenCV and FFmpeg may be told to be quiet before they are loaded."""
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    for name in ("posesdk", "posesdk_runtimes"):
+        logging.getLogger(name).addHandler(TerminalHandler(logging.WARNING))
+    app(prog_name="posesdk")

@@ -1,0 +1,39 @@
+"""A progress bar on standard error, where someone is there to see it."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from posesdk.batch import Watch
+from posesdk.poses import Poses
+from posesdk.video import FrameStream
+
+__all__ = ["progress_bar"]
+
+
+@contextmanager
+def progress_bar(source_count: int) -> Iterator[Watch | None]:
+    """What to call for each source of a run; None where standard error is no terminal.
+
+    One bar counts the sources, if there are several; another one the frames of a source that has more than one.
+    """
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # Lines for a terminal have to go around the bar; data for a pipe must not be touched.
+    bar = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty())
+    with bar:
+        sources = bar.add_task("sources", total=source_count, visible=source_count > 1)
+
+        @contextmanager
+        def watch(stream: FrameStream) -> Iterator[Callable[[Poses], None]]:
+            task = bar.add_task(stream.name, total=stream.count, visible=stream.count != 1)
+            yield lambda poses: bar.update(task, completed=poses.frame.index + 1)
+            bar.remove_task(task)
+            bar.advance(sources)
+
+        yield watch
