@@ -71,7 +71,8 @@ def decode_center_offset(heatmaps: FloatArray, offsets: FloatArray, spec: ModelS
     `heatmaps` (K+1, h, w) with the center map last, `offsets` (2K, h, w) in cells, x0, y0, x1, y1, ...; an offset is
     center minus keypoint and is read at the cell that contains the center. Where no center reaches the threshold the
     best one is kept, provided it is above 0. Frame "published" counts the offset from the center's own net px, frame
-    "consistent" from the middle of its cell.
+    "consistent" from the middle of its cell, and passes over the outermost pixels: replication makes them equal to
+    their inner neighbours, so that every tail that touches the border would be a maximum there.
     """
     count = spec.keypoint_count
     if len(heatmaps) != count + 1 or len(offsets) != 2 * count:
@@ -79,7 +80,7 @@ def decode_center_offset(heatmaps: FloatArray, offsets: FloatArray, spec: ModelS
             f"decode: expected {count + 1} heatmaps and {2 * count} offset maps for {count} keypoints, "
             f"got {len(heatmaps)} and {len(offsets)}"
         )
-    xs, ys, scores = _find_centers(upsample(heatmaps[count:])[0], spec.decode)
+    xs, ys, scores = _find_centers(upsample(heatmaps[count:])[0], spec)
     centers = np.stack([xs, ys], axis=-1).astype(np.float32)  # (N, 2)
     cells = np.stack([xs, ys], axis=-1) // STRIDE
     displacement = offsets[:, cells[:, 1], cells[:, 0]].T.reshape(-1, count, 2)  # (N, K, 2)
@@ -91,17 +92,21 @@ def decode_center_offset(heatmaps: FloatArray, offsets: FloatArray, spec: ModelS
 
 
 def _find_centers(
-    center_map: FloatArray, spec: DecodeSpec
+    center_map: FloatArray, spec: ModelSpec
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
     """x, y and value of the local maxima (3x3) of a map at net resolution, highest first, ties in reading order."""
+    decode = spec.decode
     # A pixel below 0 is no peak, so the largest neighbour decides alone, without the clamp at 0.
     peaks = center_map == cv2.dilate(center_map, np.ones((3, 3), np.uint8))
-    candidates = np.flatnonzero(peaks & (center_map > 0) & (center_map >= spec.center_threshold))
+    if spec.frame == "consistent":
+        peaks[[0, -1]] = False
+        peaks[:, [0, -1]] = False
+    candidates = np.flatnonzero(peaks & (center_map > 0) & (center_map >= decode.center_threshold))
     values = center_map.ravel()
     if not len(candidates):
         best = int(values.argmax())
         candidates = np.array([best][: int(values[best] > 0)], dtype=np.intp)
-    order = np.argsort(-values[candidates], kind="stable")[: spec.max_people]
+    order = np.argsort(-values[candidates], kind="stable")[: decode.max_people]
     ys, xs = np.divmod(candidates[order], center_map.shape[1])
     return xs, ys, values[candidates[order]]
 

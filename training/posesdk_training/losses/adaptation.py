@@ -35,7 +35,8 @@ def adaptation_losses(model: LogoCap, maps: DenseMaps, batch: Batch, config: Los
     """
     spec = model.spec
     with torch.autocast(maps.offsets.device.type, enabled=False), torch.no_grad():
-        centers = select_centers(upsample(maps.heatmaps[:, -1:])[:, 0], spec.decode.max_people)
+        center_maps = upsample(maps.heatmaps[:, -1:])[:, 0]
+        centers = select_centers(center_maps, spec.decode.max_people, spec.frame)
         poses = initial_poses(centers, maps.offsets.float(), spec.frame)
     return losses_of_poses(model, maps, poses, keypoints=batch.keypoints, areas=batch.areas, config=config)
 

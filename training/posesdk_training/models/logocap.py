@@ -75,13 +75,16 @@ def flip_average(maps: DenseMaps, mirrored: DenseMaps, skeleton: Skeleton) -> De
     return DenseMaps((maps.heatmaps + heatmaps) / 2, (maps.offsets + offsets) / 2, maps.embedding)
 
 
-def select_centers(center_maps: Tensor, count: int) -> Tensor:
+def select_centers(center_maps: Tensor, count: int, frame: Frame = "published") -> Tensor:
     """The `count` highest local maxima of (B, H, W) center maps at full resolution: (B, count, 3) x, y, confidence.
 
     x and y are whole net px. A map with fewer maxima is filled up with entries of confidence 0 at arbitrary places.
+    The consistent frame passes over the outermost pixels, as `posesdk.decode` does.
     """
     highest = F.max_pool2d(center_maps.clamp(min=0)[:, None], 3, 1, 1)[:, 0]
     peaks = center_maps * (highest == center_maps)
+    if frame == "consistent":
+        peaks = F.pad(peaks[:, 1:-1, 1:-1], (1, 1, 1, 1))
     width = center_maps.shape[2]
     confidence, index = peaks.flatten(1).topk(min(count, peaks[0].numel()))
     return torch.stack(((index % width).to(confidence), (index // width).to(confidence), confidence), dim=-1)
@@ -167,7 +170,7 @@ class LogoCap(nn.Module):
     def decode(self, maps: DenseMaps) -> Detections:
         """Poses of dense maps: centers, initial poses, adaptation and scores (arXiv 2109.03622, section 3)."""
         upsampled = upsample(maps.heatmaps)
-        centers = select_centers(upsampled[:, -1], self.spec.decode.max_people)
+        centers = select_centers(upsampled[:, -1], self.spec.decode.max_people, self.spec.frame)
         found = centers[..., 2] >= self.spec.decode.center_threshold
         found[:, 0] |= ~found.any(dim=1)  # an image without a confident center keeps its best one
         poses = initial_poses(centers, maps.offsets, self.spec.frame)[found]
