@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 import torch
 from lightning.fabric import Fabric
+from lightning.fabric.strategies.ddp import DDPStrategy
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
@@ -154,7 +155,11 @@ def fit(
     CheckpointError for a state that cannot be resumed, NonFiniteLossError when the loss is no number.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=nodes, precision=config.precision)
+    # A phase without the adaptation leaves its branch without gradients, which must not hold up the reduction.
+    strategy = DDPStrategy(find_unused_parameters=True) if devices * nodes > 1 else "auto"
+    fabric = Fabric(
+        accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy, precision=config.precision
+    )
     fabric.launch()
     fabric.seed_everything(config.seed, workers=False, verbose=False)
     run = _Run(config, folder, fabric)
