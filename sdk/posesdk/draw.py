@@ -78,8 +78,7 @@ def _draw_limbs(canvas: Image, pose: Pose, width: int) -> None:
 
 
 def _draw_points(canvas: Image, pose: Pose, width: int) -> None:
-    radius = round((0.5 + 0.8 * width) * (1 << SHIFT))
-    rim = (1 << SHIFT) // 2 if width == 1 else 1 << SHIFT
+    radius, rim = (round(length * (1 << SHIFT)) for length in (0.5 + 0.9 * width, max(0.5, 0.3 * width)))
     for index in np.flatnonzero(_drawable(pose)).tolist():
         center = _pixel(pose.keypoints[index])
         cv2.circle(canvas, center, radius + rim, OUTLINE, cv2.FILLED, cv2.LINE_AA, SHIFT)

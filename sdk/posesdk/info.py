@@ -36,9 +36,10 @@ def describe(bundle: Bundle) -> Iterator[str]:
 
 
 def _variants(manifest: Manifest) -> Iterator[str]:
-    sizes = {file.path: file.size for file in manifest.files}
     for variant in manifest.variants:
-        size = sum(sizes[name] for name in (variant.trunk, variant.adapt) if name is not None)
+        # A graph's weights may lie beside it, under its name: OpenVINO's .bin, ONNX external data.
+        stems = tuple(f"{name.rpartition('.')[0]}." for name in (variant.trunk, variant.adapt) if name is not None)
+        size = sum(file.size for file in manifest.files if file.path.startswith(stems))
         yield (
             f"  variant    {variant.name}: {variant.precision}, {'/'.join(variant.runtime)} on "
             f"{'/'.join(variant.devices)}, {size / 2**20:.1f} MiB"
