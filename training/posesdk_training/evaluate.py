@@ -24,6 +24,7 @@ __all__ = [
     "STATS",
     "FalsePositives",
     "KeypointAccuracy",
+    "Results",
     "count_false_positives",
     "evaluate_keypoints",
     "predict",
@@ -32,6 +33,9 @@ __all__ = [
 
 STATS = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
 """The figures of the COCO keypoint evaluation, in pycocotools' order."""
+PERSON = 1
+"""COCO's category of persons."""
+
 Image = NDArray[np.uint8]
 Results = list[dict[str, Any]]
 Progress = Callable[[int], None]
@@ -50,18 +54,19 @@ def predict(
     model: EvaluatedModel,
     images: Sequence[tuple[int, Path]],
     *,
-    category_id: int = 1,
+    min_score: float | None = None,
     on_image: Progress | None = None,
 ) -> Results:
-    """COCO results of images (id, path): every person down to the model's `min_score`, at most 30 an image.
+    """COCO results of images (id, path): every person down to `min_score`, None the model's own, at most 30 an image.
 
     `on_image` is called with the number of images done. Raises SourceError for an image that cannot be read: leaving
     it out would change the figures.
     """
+    floor = model.min_score if min_score is None else min_score
     results: Results = []
     for done, (image_id, path) in enumerate(images, start=1):
-        poses = model.detect(_read_image(path)).above(model.min_score)[:MAX_PERSONS]
-        results += poses.to_coco(image_id, category_id)
+        poses = model.detect(_read_image(path)).above(floor)[:MAX_PERSONS]
+        results += poses.to_coco(image_id, PERSON)
         if on_image is not None:
             on_image(done)
     return results

@@ -2,24 +2,27 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from posesdk.adapt import uses_attraction
 from posesdk.bundle import open_bundle
-from posesdk.detector import Detector
+from posesdk.manifest import FLOAT_VARIANT
+from posesdk.pipeline import Pipeline, open_pipeline
 from posesdk.poses import Poses
 from posesdk.spec import ModelSpec
+from posesdk.variants import select_variant
 from posesdk_training.checkpoint import load_model
 from posesdk_training.torch_runtime import torch_device, torch_pipeline
 
-__all__ = ["MAX_PERSONS", "MIN_SCORE", "EvaluatedModel", "open_model"]
+__all__ = ["MAX_PERSONS", "MIN_SCORE", "EvaluatedModel", "Level", "open_model"]
 
-Image = NDArray[np.uint8]
+Level = Literal["full", "none"]
 
 MIN_SCORE = 0.01
 """Results go down to this score; those of published models, whose scores are smaller, down to 0."""
@@ -29,19 +32,37 @@ MAX_PERSONS = 30
 
 @dataclass(frozen=True, slots=True)
 class EvaluatedModel:
-    """A model that is ready to be measured; `detect` gives every person of an image (H, W, 3) uint8 BGR."""
+    """A model that is ready to be measured, and what runs it; the `variant` of a checkpoint is "float"."""
 
     name: str
-    spec: ModelSpec
+    variant: str
+    pipeline: Pipeline
     runtime: str
     device: str
     precision: str
-    detect: Callable[[Image], Poses]
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model's specification, with the settings that are in force."""
+        return self.pipeline.spec
 
     @property
     def min_score(self) -> float:
         """Score down to which persons go into the results."""
         return 0.0 if self.spec.frame == "published" else MIN_SCORE
+
+    def detect(self, image: NDArray[np.uint8]) -> Poses:
+        """Every person of an image (H, W, 3) uint8 BGR that scores above 0."""
+        found = self.pipeline.run(image)
+        return Poses(
+            keypoints=found.keypoints,
+            keypoint_scores=found.keypoint_scores,
+            scores=found.scores,
+            image_size=(image.shape[0], image.shape[1]),
+            skeleton=self.spec.skeleton,
+            model=self.name,
+            timing=found.timing,
+        )
 
 
 @contextlib.contextmanager
@@ -50,60 +71,52 @@ def open_model(
     *,
     runtime: str = "auto",
     device: str = "auto",
+    precision: str = "auto",
     flip_test: bool | None = None,
-    adaptation: Literal["full", "none"] | None = None,
+    adaptation: Level | None = None,
 ) -> Iterator[EvaluatedModel]:
-    """Opens a checkpoint (`.safetensors`, run by torch) or a bundle; what is None is the model's own.
+    """Opens a checkpoint (`.safetensors`, run by torch) or a variant of a bundle; what is None is the model's own.
 
-    Raises ValueError for a runtime or an adaptation level that the file cannot be run with, and the errors of
-    `load_model` and `Detector`.
+    Nothing falls back to another device than the one that is chosen first. Raises ValueError for a runtime, precision
+    or adaptation level that the file cannot be run with, and the errors of `load_model`, `select_variant` and
+    `open_pipeline`.
     """
     if Path(path).suffix == ".safetensors":
-        with _checkpoint(path, runtime, device, flip_test=flip_test, adaptation=adaptation) as model:
-            yield model
-        return
-    if adaptation is not None:
-        raise ValueError(f"{path} is a bundle, whose adaptation is fixed; give the checkpoint to change it")
-    spec = open_bundle(path).spec
-    with Detector(path, runtime=runtime, device=device, flip_test=flip_test, max_people=MAX_PERSONS) as detector:
-        info = detector.info
-        decode = spec.decode.model_copy(update={"flip_test": info.flip_test, "max_people": info.max_people})
-        spec = spec.model_copy(update={"decode": decode})
-        yield EvaluatedModel(info.model, spec, info.runtime, info.device, info.precision, detector.detect_all)
+        model = _open_checkpoint(path, runtime, device, precision)
+    else:
+        model = _open_variant(path, runtime, device, precision)
+    try:
+        yield replace(model, pipeline=_with_settings(model.pipeline, path, flip_test, adaptation))
+    finally:
+        model.pipeline.close()
 
 
-@contextlib.contextmanager
-def _checkpoint(
-    path: str | os.PathLike[str],
-    runtime: str,
-    device: str,
-    *,
-    flip_test: bool | None,
-    adaptation: Literal["full", "none"] | None,
-) -> Iterator[EvaluatedModel]:
-    if runtime not in ("auto", "torch"):
-        raise ValueError(f"{path} is a checkpoint, which torch runs; convert it to measure it with {runtime}")
-    model = load_model(path)
-    spec, place = model.spec, torch_device(device)
+def _open_checkpoint(path: str | os.PathLike[str], runtime: str, device: str, precision: str) -> EvaluatedModel:
+    if runtime not in ("auto", "torch") or precision not in ("auto", "fp32"):
+        raise ValueError(
+            f"{path} is a checkpoint, which torch runs in fp32; convert it to measure it with "
+            f"runtime {runtime} and precision {precision}"
+        )
+    model, place = load_model(path), str(torch_device(device))
+    return EvaluatedModel(model.spec.name, FLOAT_VARIANT, torch_pipeline(model, device=place), "torch", place, "fp32")
+
+
+def _open_variant(path: str | os.PathLike[str], runtime: str, device: str, precision: str) -> EvaluatedModel:
+    bundle = open_bundle(path)
+    chosen = select_variant(bundle.manifest, runtime, device, precision)[0]
+    pipeline = open_pipeline(bundle, chosen)
+    variant = chosen.variant
+    return EvaluatedModel(bundle.manifest.id, variant.name, pipeline, chosen.runtime, chosen.device, variant.precision)
+
+
+def _with_settings(
+    pipeline: Pipeline, path: str | os.PathLike[str], flip_test: bool | None, level: Level | None
+) -> Pipeline:
+    spec = pipeline.spec
     if flip_test is not None:
         spec = spec.model_copy(update={"decode": spec.decode.model_copy(update={"flip_test": flip_test})})
-    if adaptation is not None:
-        spec = spec.model_copy(update={"adaptation": spec.adaptation.model_copy(update={"level": adaptation})})
-    pipeline = torch_pipeline(model, spec, str(place))
-
-    def detect(image: Image) -> Poses:
-        found = pipeline.run(image)
-        return Poses(
-            keypoints=found.keypoints,
-            keypoint_scores=found.keypoint_scores,
-            scores=found.scores,
-            image_size=(image.shape[0], image.shape[1]),
-            skeleton=spec.skeleton,
-            model=spec.name,
-            timing=found.timing,
-        )
-
-    try:
-        yield EvaluatedModel(spec.name, spec, "torch", str(place), "fp32", detect)
-    finally:
-        pipeline.close()
+    if level is not None:
+        spec = spec.model_copy(update={"adaptation": spec.adaptation.model_copy(update={"level": level})})
+    if uses_attraction(spec) and pipeline.adapt is None:
+        raise ValueError(f"{path} has no adaptation to switch to {level!r}")
+    return replace(pipeline, spec=spec)

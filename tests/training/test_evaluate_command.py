@@ -1,0 +1,122 @@
+import json
+
+import cv2
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from posesdk.manifest import Accuracy
+from posesdk_training.cli import app
+from posesdk_training.evaluate import STATS, predict, read_image_list
+from posesdk_training.evaluated_model import open_model
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A folder `three` with three pictures; two labelled persons on the first."""
+    folder = tmp_path_factory.mktemp("data") / "three"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number in (1, 2, 3):
+        blocks = rng.integers(0, 256, (9, 12, 3), dtype=np.uint8).repeat(10, axis=0).repeat(10, axis=1)
+        cv2.imwrite(str(folder / f"{number}.png"), blocks)
+    persons = [
+        {
+            "id": number,
+            "image_id": 1,
+            "category_id": 1,
+            "iscrowd": 0,
+            "num_keypoints": 17,
+            "keypoints": np.concatenate([rng.uniform(0, 90, (17, 2)), np.full((17, 1), 2.0)], axis=1).ravel().tolist(),
+            "area": 3000.0,
+            "bbox": [0.0, 0.0, 90.0, 90.0],
+        }
+        for number in (1, 2)
+    ]
+    tree = {
+        "images": [{"id": number, "file_name": f"{number}.png"} for number in (1, 2, 3)],
+        "annotations": persons,
+        "categories": [{"id": 1, "name": "person"}],
+    }
+    (folder / "truth.json").write_text(json.dumps(tree))
+    return folder
+
+
+def run(model, data, *options):
+    arguments = ["evaluate", model, "--annotations", data / "truth.json", "--images", data, "--device", "cpu", *options]
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_figures_go_to_stdout_and_conditions_to_the_file(tiny_checkpoint, data, tmp_path):
+    report = tmp_path / "report.json"
+    done = run(tiny_checkpoint, data, "--json", report, "--no-people", data, "--flip", "--adaptation", "none")
+    assert done.exit_code == 0, done.output
+    assert all(name in done.stdout for name in STATS)
+    assert done.stderr == ""
+    found = json.loads(report.read_text())
+    assert found["data"]["image_ids"] == [1, 2, 3]
+    assert (found["data"]["images"], found["data"]["persons"]) == (3, 2)
+    assert found["stats"].keys() <= set(STATS)
+    conditions = found["conditions"]
+    assert (conditions["flip_test"], conditions["adaptation"], conditions["runtime"]) == (True, "none", "torch")
+    assert conditions["versions"]["pycocotools"]
+    assert found["false_positives"]["images"] == 3
+
+
+def test_limit_takes_the_first_images(tiny_checkpoint, data, tmp_path):
+    results = tmp_path / "results.json"
+    assert run(tiny_checkpoint, data, "--limit", 2, "--min-score", 0, "--results", results).exit_code == 0
+    assert {entry["image_id"] for entry in json.loads(results.read_text())} == {1, 2}
+
+
+def test_accuracy_is_what_a_manifest_takes(tiny_checkpoint, data, tmp_path):
+    accuracy = tmp_path / "accuracy.json"
+    assert run(tiny_checkpoint, data, "--accuracy", accuracy).exit_code == 0
+    entry = Accuracy.model_validate(json.loads(accuracy.read_text()))
+    assert (entry.variant, entry.dataset, entry.images) == ("float", "three-3", 3)
+    assert "2 labelled persons" in entry.note
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_bundle_finds_what_its_checkpoint_finds(tiny_checkpoint, converted_bundle, data, runtime):
+    images = read_image_list(data / "truth.json", data)
+    with open_model(tiny_checkpoint, device="cpu") as model:
+        expected = predict(model, images, min_score=0.0)
+    with open_model(converted_bundle, runtime=runtime, device="cpu") as model:
+        found = predict(model, images, min_score=0.0)
+        assert model.runtime == runtime
+    assert len(expected) > 0
+    for image_id, _ in images:
+        ours, theirs = ([r for r in found_by if r["image_id"] == image_id] for found_by in (found, expected))
+        assert [r["score"] for r in ours] == pytest.approx([r["score"] for r in theirs], abs=1e-4)
+
+
+def test_adaptation_of_a_bundle_can_be_switched_off(converted_bundle, data):
+    images = read_image_list(data / "truth.json", data)
+    with open_model(converted_bundle, device="cpu", adaptation="none") as model:
+        without = predict(model, images, min_score=0.0)
+    with open_model(converted_bundle, device="cpu") as model:
+        assert predict(model, images, min_score=0.0) != without
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (("--runtime", "openvino"), 2, "torch"),
+        (("--json", "/nowhere/at/all.json"), 1, "no folder"),
+        (("--annotations", "/nowhere.json"), 1, "nowhere.json"),
+        (("--images", "/nowhere"), 6, "cannot read image"),
+    ],
+)
+def test_faults_end_in_one_line_and_their_exit_code(tiny_checkpoint, data, options, code, message):
+    done = run(tiny_checkpoint, data, *options)
+    assert done.exit_code == code
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stdout == ""
+
+
+def test_missing_model_is_named(data, tmp_path):
+    done = run(tmp_path / "absent.safetensors", data)
+    assert done.exit_code == 4
+    assert "absent.safetensors" in done.stderr

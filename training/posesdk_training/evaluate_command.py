@@ -1,0 +1,78 @@
+"""The command `posesdk-train evaluate`."""
+
+import json
+import os
+from contextlib import ExitStack
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from posesdk.terminal import USAGE, reporting, show_error
+from posesdk_runtimes.errors import DataError
+
+__all__ = ["Adaptation", "evaluate"]
+
+
+class Adaptation(str, Enum):
+    """Adaptation levels that an evaluation can ask for."""
+
+    FULL = "full"
+    NONE = "none"
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A checkpoint (.safetensors) or a bundle.")],
+    annotations: Annotated[Path, typer.Option(help="COCO keypoint annotations.")],
+    images: Annotated[Path, typer.Option(help="Folder of the annotated images.")],
+    no_people: Annotated[
+        Path | None, typer.Option(help="Folder of pictures without people: count what is found.")
+    ] = None,
+    runtime: Annotated[str, typer.Option(help="auto, torch (checkpoints), onnxruntime, openvino, ...")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda:0, ...")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, or a precision that the bundle has: fp32, int8, ...")] = "auto",
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first images by id.")] = None,
+    min_score: Annotated[float | None, typer.Option(min=0, max=1, help="Lowest score of a person; 0.01.")] = None,
+    flip: Annotated[bool | None, typer.Option("--flip/--no-flip", help="Average with the mirror image.")] = None,
+    adaptation: Annotated[Adaptation | None, typer.Option(help="The model's own, unless given.")] = None,
+    output: Annotated[Path | None, typer.Option("--json", help="Write figures and conditions to this file.")] = None,
+    accuracy: Annotated[Path | None, typer.Option(help="Write the entry for `posesdk-convert --accuracy`.")] = None,
+    results: Annotated[Path | None, typer.Option(help="Write the COCO results to this file.")] = None,
+) -> None:
+    """Measure keypoint AP and AR of a checkpoint or a bundle on a COCO file."""
+    with reporting(), ExitStack() as stack:
+        from posesdk_training.accuracy_report import manifest_entry, measure, show_report
+        from posesdk_training.evaluated_model import Level, open_model
+
+        files = [path for path in (output, accuracy, results) if path is not None]
+        _check_folders(files)
+        settings = {"runtime": runtime, "device": device, "precision": precision}
+        level: Level | None = None if adaptation is None else adaptation.value
+        try:
+            evaluated = stack.enter_context(open_model(model, **settings, flip_test=flip, adaptation=level))
+        except ValueError as error:
+            show_error(error)
+            raise typer.Exit(USAGE) from error
+        report, found = measure(evaluated, annotations, images, limit=limit, min_score=min_score, no_people=no_people)
+        show_report(report)
+        for path, content in ((output, report), (accuracy, manifest_entry(report)), (results, found)):
+            if path is not None:
+                _write(path, content)
+
+
+def _check_folders(files: list[Path]) -> None:
+    """Before an evaluation that may take an hour: whether there is a folder to write to."""
+    for path in files:
+        if not path.parent.is_dir():
+            raise DataError(f"cannot write {path}: there is no folder {path.parent}; make it first")
+
+
+def _write(path: Path, content: Any) -> None:
+    """JSON into a file, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error.strerror or error}") from error
