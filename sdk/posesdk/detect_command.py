@@ -105,7 +105,7 @@ def run_detect(detector: Detector, sources: list[str], wanted: Wanted) -> int:
     with ExitStack() as stack:
         outputs, stop = _open_outputs(wanted, stack)
         batch = Batch(detector, [*outputs, timing], show_error)
-        watch = stack.enter_context(progress_bar(len(sources)))
+        watch = stack.enter_context(progress_bar(len(sources), data_on_stdout=wanted.uses_stdout))
         batch.run(sources, watch, stop)
     if wanted.profile:
         _show_profile(timing.profile, detector)

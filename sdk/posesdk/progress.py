@@ -12,12 +12,12 @@ __all__ = ["progress_bar"]
 
 
 @contextmanager
-def progress_bar(source_count: int) -> Iterator[Watch | None]:
-    """What to call for each source of a run; None where standard error is no terminal.
+def progress_bar(source_count: int, *, data_on_stdout: bool) -> Iterator[Watch | None]:
+    """What to call for each source of a run; None where there is no terminal, or where data is written to it.
 
     One bar counts the sources, if there are several; another one the frames of a source that has more than one.
     """
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or (data_on_stdout and sys.stdout.isatty()):
         yield None
         return
     from rich.console import Console
