@@ -34,7 +34,7 @@ def test_a_terminal_sees_how_far_a_source_is(monkeypatch):
         assert watch is not None
         with watch(FrameStream("dance.mp4", iter([]), count=40)) as seen:
             seen(poses(9))
-            print("data for a pipe")
+            sys.stdout.write("data for a pipe\n")
             deadline = time.monotonic() + 10
             while "10/40" not in terminal.getvalue() and time.monotonic() < deadline:
                 time.sleep(0.02)  # the bar is drawn some times a second
