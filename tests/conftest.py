@@ -34,3 +34,52 @@ def reference() -> Callable[[str], Arrays]:
             return {key: archive[key] for key in archive.files}
 
     return load
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a small seeded edge model, whose random weights find several persons in any picture."""
+    torch = pytest.importorskip("torch", reason="a checkpoint is made by torch")
+    from posesdk.spec import AdaptationSpec, DecodeSpec, EdgeBackboneSpec, HeadSpec, InputSpec, ModelSpec
+    from posesdk_training.checkpoint import save_checkpoint
+    from posesdk_training.models.build import build_model
+
+    spec = ModelSpec(
+        name="tiny",
+        input=InputSpec(resize="long", side=96, multiple=32),
+        backbone=EdgeBackboneSpec(stem=8, channels=(8, 8, 8, 8), blocks=(1, 1, 1, 1), neck=8),
+        heads=HeadSpec(heatmap_channels=8, offset_channels=8, embedding=4, activation="sigmoid"),
+        decode=DecodeSpec(score_threshold=0.0),
+        adaptation=AdaptationSpec(
+            message_channels=(8, 6, 4), affine_pairs=2, local_size=5, global_size=17, reweigh_sigma=3
+        ),
+    )
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors"
+    save_checkpoint(path, build_model(spec).state_dict(), spec, metadata={"training_data": "none", "step": "0"})
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small picture of coloured blocks."""
+    cv2 = pytest.importorskip("cv2")
+    blocks = (
+        np.random.default_rng(3).integers(0, 256, (9, 12, 3)).astype(np.uint8).repeat(10, axis=0).repeat(10, axis=1)
+    )
+    path = tmp_path_factory.mktemp("picture") / "blocks.png"
+    cv2.imwrite(str(path), blocks)
+    return path
+
+
+@pytest.fixture(scope="session")
+def converted_bundle(tiny_checkpoint: Path, tiny_picture: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`tiny_checkpoint` as `posesdk-convert --target cpu` packs it, with `tiny_picture` as its golden image."""
+    pytest.importorskip("onnxscript", reason="the conversion needs the [convert] extra")
+    pytest.importorskip("openvino", reason="the conversion needs the [convert] extra")
+    from posesdk_converters.package import Request, convert
+    from posesdk_training.checkpoint import load_checkpoint
+
+    path = tmp_path_factory.mktemp("converted") / "tiny.posebundle"
+    convert(load_checkpoint(tiny_checkpoint), Request(("cpu",), golden=tiny_picture), path, step=lambda text: None)
+    return path
