@@ -1,3 +1,5 @@
+from importlib import resources
+
 import pytest
 import yaml
 
@@ -99,3 +101,28 @@ def test_override_without_key_and_value_is_refused(write, override):
 def test_override_below_a_value_is_refused(write):
     with pytest.raises(ValueError, match="'steps' is a value"):
         load_config(write(), ("steps.more=1",))
+
+
+def test_paper_convention_sets_the_switches_that_are_not_set(tmp_path):
+    tree = {
+        "name": "x",
+        "model": "logocap-w32",
+        "data": {"sets": [{"name": "coco", "annotations": "a.json", "images": "b"}]},
+        "phases": [{"mixture": {"coco": 1.0}, "sizes": {512: 1.0}}],
+        "steps": 1,
+    }
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    published = load_config(path)
+    paper = load_config(path, ("model.convention=paper", "loss.refined_target_sigma=8"))
+    assert (published.loss.oks_weight, paper.loss.oks_weight) == ("gain", "similarity")
+    assert (published.loss.offset_normaliser, paper.loss.offset_normaliser) == ("elements", "cells")
+    assert (published.targets.offset_weight, paper.targets.offset_weight) == ("inverse_sqrt_area", "area")
+    assert paper.loss.gt_matching == "clamped_mean"
+    assert paper.loss.refined_target_sigma == 8
+
+
+@pytest.mark.parametrize("recipe", ["logocap-w32", "logocap-w48", "logocap-small", "logocap-nano"])
+def test_shipped_recipe_loads(recipe):
+    config = load_config(resources.files("posesdk_training") / "recipes" / f"{recipe}.yaml")
+    assert config.name == config.model.name == recipe

@@ -237,3 +237,20 @@ def test_batch_moves_to_a_device_whole(make):
     batch = collate([sample]).to(torch.device("meta"))
     for value in vars(batch).values():
         assert all(tensor.is_meta for tensor in (value if isinstance(value, list) else [value]))
+
+
+def test_person_without_keypoints_is_masked_and_centered_on_the_box(tiny_run, tmp_path):
+    annotations, images = tiny_run.write_tiny_set(tmp_path, images=1)
+    tree = json.loads(annotations.read_text())
+    tree["annotations"][0] |= {"num_keypoints": 0, "keypoints": [0] * 51, "bbox": [20, 30, 40, 50], "area": 2000}
+    annotations.write_text(json.dumps(tree))
+    targets = {"min_center_area": 0, "background_weight": 1.0}
+    augment = {"crop": {"kind": "image", "scale": (1, 1), "shift": 0}, "rotation": 0, "flip_probability": 0}
+    config = tiny_run.tiny_config(annotations, images, targets=targets, augment=augment)
+    sample = KeypointDataset(config)[SampleKey(0, 96, 0)]
+    row, column = np.unravel_index(sample["heatmaps"][17].argmax(), (24, 24))
+    assert (column, row) == (round((40 - 1.5) / 4), round((55 - 1.5) / 4))
+    assert not sample["heatmaps"][:17].any()
+    assert sample["heatmap_weights"][0, 14, 10] == 0
+    assert sample["heatmap_weights"][0, 1, 1] == 1
+    assert len(sample["keypoints"]) == 0

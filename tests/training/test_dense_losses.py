@@ -66,6 +66,16 @@ def test_offset_loss_is_smooth_l1_over_the_weighted_elements(scaled):
     assert float(found) == pytest.approx(expected, rel=1e-5)
 
 
+def test_offset_loss_per_cell_divides_by_the_cells_that_hold_a_center():
+    offsets, targets = random(2, 4, 3, 3, low=-2, high=2), torch.zeros(2, 4, 3, 3)
+    weights = torch.zeros(2, 4, 3, 3)
+    weights[0, :, 1, 1] = 0.5  # four coordinates of one cell
+    weights[1, 2, 0, 2] = 0.25  # one of another
+    whole = offset_loss(offsets, targets, weights, beta=0.1, scaled=False)
+    per_cell = offset_loss(offsets, targets, weights, beta=0.1, scaled=False, per_cell=True)
+    assert float(per_cell) == pytest.approx(float(whole) * 5 / 2)
+
+
 @pytest.mark.parametrize("scaled", [False, True])
 def test_offsets_without_any_weight_cost_nothing(scaled):
     maps = random(1, 4, 3, 3).requires_grad_()

@@ -113,12 +113,16 @@ class TargetConfig(_Section):
 
 
 class LossConfig(_Section):
-    """Loss terms and their factors (LOGO-CAP, section 3.5; logocap.md 3.2, 3.3 and 4.2)."""
+    """Loss terms and their factors (LOGO-CAP, section 3.5; logocap.md 3.2, 3.3 and 4.2).
+
+    `convention: paper` in the model sets the switches that differ between the paper and its implementation.
+    """
 
     heatmap: Literal["mse", "focal"] = "mse"
     heatmap_factor: Positive = 1.0
     offset_beta: Positive = 1 / 9
     offset_factor: Positive = 0.01
+    offset_normaliser: Literal["elements", "cells"] = "elements"
     oks_factor: Annotated[float, Field(ge=0)] = 0.01
     refined_factor: Annotated[float, Field(ge=0)] = 1.0
     refined_target_sigma: Positive = 4.0
@@ -223,9 +227,27 @@ def load_config(path: Path, overrides: tuple[str, ...] = ()) -> TrainConfig:
     elif isinstance(tree.get("model"), dict) and "preset" in tree["model"]:
         tree["model"] = _derived(tree["model"])
     try:
-        return TrainConfig.model_validate(tree)
+        return TrainConfig.model_validate(_with_convention(tree))
     except ValidationError as error:
         raise DataError(f"the training configuration {path} does not fit: {error}") from error
+
+
+PAPER_SWITCHES: dict[str, dict[str, Any]] = {
+    "loss": {
+        "refined_target_sigma": 16.0,
+        "gt_matching": "clamped_mean",
+        "oks_weight": "similarity",
+        "offset_normaliser": "cells",
+    },
+    "targets": {"offset_weight": "area"},
+}
+"""What `model.convention: paper` stands for where the configuration does not say otherwise (logocap.md 4.2)."""
+
+
+def _with_convention(tree: dict[str, Any]) -> dict[str, Any]:
+    model = tree.get("model")
+    convention = model.get("convention") if isinstance(model, dict) else getattr(model, "convention", None)
+    return _merged(PAPER_SWITCHES, tree) if convention == "paper" else tree
 
 
 def _derived(tree: dict[str, Any]) -> dict[str, Any]:

@@ -92,8 +92,9 @@ def _person_crop(
 ) -> tuple[Floats, float]:
     height, width = image_size
     long_side = max(height, width)
-    if persons and rng.random() < crop.focus:
-        box = persons[int(rng.integers(len(persons)))].box.astype(np.float64)
+    labelled = [person for person in persons if person.is_labelled]
+    if labelled and rng.random() < crop.focus:
+        box = labelled[int(rng.integers(len(labelled)))].box.astype(np.float64)
         extent = box[2:] - box[:2]
         person = max(extent[0], 0.8 * extent[1], 20.0)
         low, high = np.log(crop.person_size[0] * size), np.log(crop.person_size[1] * size)

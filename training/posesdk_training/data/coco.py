@@ -24,17 +24,25 @@ Region = list[list[float]] | dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class PersonRecord:
-    """One labelled person; keypoints (K, 3) x, y, v in orig px; box xyxy; area in square px."""
+    """One person; keypoints (K, 3) x, y, v in orig px, all v = 0 without labels; box xyxy; area in square px."""
 
     keypoints: NDArray[np.float32]
     box: NDArray[np.float32]
     area: float
     is_crowd: bool
 
+    @property
+    def is_labelled(self) -> bool:
+        """Whether any keypoint is labelled."""
+        return bool((self.keypoints[:, 2] > 0).any())
+
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
-    """One photo: where it lies, its persons with keypoints, and the regions that training must not look at."""
+    """One photo: where it lies, its persons, and the regions that training must not look at.
+
+    Crowds and persons without keypoints are such regions; of the latter, the center of the box is a target beyond them.
+    """
 
     path: Path
     image_id: int
@@ -52,7 +60,7 @@ class KeypointSet:
 
 
 def load_keypoint_set(config: DatasetConfig, skeleton: Skeleton) -> KeypointSet:
-    """Reads an annotation file. Persons without keypoints and crowds become masked regions, not negatives.
+    """Reads an annotation file. Crowds and persons without keypoints become masked regions, not negatives.
 
     Raises DataError for a file that is not COCO keypoints or whose keypoints are not the skeleton's.
     """
@@ -72,7 +80,7 @@ def load_keypoint_set(config: DatasetConfig, skeleton: Skeleton) -> KeypointSet:
             f"cannot read COCO keypoints of data set {config.name!r} from {config.annotations}: {error!r}; "
             "expected a JSON object with images, annotations and categories"
         ) from error
-    people = sum(len(image.persons) for image in images)
+    people = sum(person.is_labelled for image in images for person in image.persons)
     logger.info("data set %s: %d images, %d persons with keypoints", config.name, len(images), people)
     return KeypointSet(config, images, _annotated(config, skeleton))
 
@@ -103,14 +111,15 @@ def _image(config: DatasetConfig, entry: dict[str, Any], annotations: list[dict[
     for annotation in annotations:
         is_crowd = bool(annotation.get("iscrowd", 0))
         keypoints = np.asarray(annotation.get("keypoints", ()), dtype=np.float32).reshape(-1, 3)
-        labelled = len(keypoints) == count and bool((keypoints[:, 2] > 0).any())
-        if is_crowd or not labelled:
+        if len(keypoints) != count:
+            keypoints = np.zeros((count, 3), dtype=np.float32)
+        x, y, width, height = annotation["bbox"]
+        box = np.array([x, y, x + width, y + height], dtype=np.float32)
+        person = PersonRecord(keypoints, box, float(annotation.get("area", width * height)), is_crowd)
+        if is_crowd or not person.is_labelled:
             masked.append(_region(annotation))
-        if labelled:
-            x, y, width, height = annotation["bbox"]
-            box = np.array([x, y, x + width, y + height], dtype=np.float32)
-            area = float(annotation.get("area", width * height))
-            persons.append(PersonRecord(keypoints, box, area, is_crowd))
+        if person.is_labelled or not is_crowd:
+            persons.append(person)
     return ImageRecord(config.images / entry["file_name"], int(entry["id"]), tuple(persons), tuple(masked))
 
 

@@ -215,7 +215,7 @@ class KeypointDataset(Dataset[dict[str, Any]]):
         crowd = np.array([person.is_crowd for person in persons], dtype=np.bool_)
         inside = ((moved[..., :2] >= 0) & (moved[..., :2] < size)).all(-1)
         visible = (moved[..., 2] > 0) & inside
-        centers = self._centers(moved, visible)
+        centers = self._centers(moved, visible, boxes)
         centers[areas < config.targets.min_center_area, 2] = 0
         grid = moved.copy()
         grid[..., :2] = net_to_cells(moved[..., :2], consistent=consistent, flipped=placement.flip)
@@ -232,8 +232,11 @@ class KeypointDataset(Dataset[dict[str, Any]]):
         kept = (refined[..., 2] > 0).any(1) & ~crowd
         return grid_persons, refined[kept], net_areas[kept]
 
-    def _centers(self, keypoints: Floats, visible: NDArray[np.bool_]) -> Floats:
-        """(P, 3) mean of the keypoints that define a person's center, net px, and 1 where there is one."""
+    def _centers(self, keypoints: Floats, visible: NDArray[np.bool_], boxes: Floats) -> Floats:
+        """(P, 3) mean of the keypoints that define a person's center, net px, and 1 where there is one.
+
+        Where nothing is labelled it is the center of the box, unless centers come from visible keypoints alone.
+        """
         config = self._config.targets
         use = visible if config.center_from_visible else keypoints[..., 2] > 0
         if config.center_keypoints:
@@ -242,8 +245,10 @@ class KeypointDataset(Dataset[dict[str, Any]]):
             use = np.where((chosen.sum(1) >= 2)[:, None], chosen, use)
         number = use.sum(1)
         total = (keypoints[..., :2] * use[..., None]).sum(1)
-        valid = number >= (2 if config.center_from_visible else 1)
+        valid = number >= (2 if config.center_from_visible else 0)
         points = total / np.maximum(number, 1)[:, None]
+        if not config.center_from_visible:
+            points = np.where(number[:, None] > 0, points, (boxes[:, :2] + boxes[:, 2:]) / 2)
         return np.concatenate([points, valid[:, None]], axis=1).astype(np.float32)
 
     def _mask(self, record: ImageRecord, placement: Placement, keypoint_set: KeypointSet) -> Floats:
@@ -255,9 +260,10 @@ class KeypointDataset(Dataset[dict[str, Any]]):
         for region in record.masked:
             _erase(mask, region, placement, consistent=consistent)
         window = keypoint_set.config.supervised_window
-        if window is not None and record.persons:
+        labelled = [person.box for person in record.persons if person.is_labelled]
+        if window is not None and labelled:
             allowed = np.zeros_like(mask)
-            boxes = transform_boxes(np.array([person.box for person in record.persons]), placement)
+            boxes = transform_boxes(np.array(labelled), placement)
             for box in boxes:
                 margin = window * float(max(box[2] - box[0], box[3] - box[1]))
                 left, top = np.floor((box[:2] - margin) / 4).astype(int)

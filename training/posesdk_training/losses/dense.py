@@ -38,12 +38,16 @@ def focal_heatmap_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tens
     return total
 
 
-def offset_loss(offsets: Tensor, targets: Tensor, weights: Tensor, *, beta: float, scaled: bool) -> Tensor:
-    """SmoothL1 of the offsets, summed with weights, over the number of weighted elements.
+def offset_loss(
+    offsets: Tensor, targets: Tensor, weights: Tensor, *, beta: float, scaled: bool, per_cell: bool = False
+) -> Tensor:
+    """SmoothL1 of the offsets, summed with weights, over the number of weighted elements, or of their cells.
 
-    `scaled`: the error is weighted inside the SmoothL1, so that `beta` is relative to the person's size.
+    `scaled`: the error is weighted inside the SmoothL1, so that `beta` is relative to the person's size. `per_cell`:
+    the sum is divided by the number of center cells (the paper's |C_GT|), not by that of keypoint coordinates.
     """
-    number = (weights > 0).sum().clamp(min=1)
+    weighted = (weights > 0).any(dim=1) if per_cell else weights > 0
+    number = weighted.sum().clamp(min=1)
     if scaled:
         error = (offsets - targets) * weights
         return F.smooth_l1_loss(error, torch.zeros_like(error), beta=beta, reduction="sum") / number
@@ -63,5 +67,6 @@ def dense_losses(maps: DenseMaps, batch: Batch, config: LossConfig) -> dict[str,
         batch.offset_weights.float(),
         beta=config.offset_beta,
         scaled=config.heatmap == "focal",
+        per_cell=config.offset_normaliser == "cells",
     )
     return {"heatmap": config.heatmap_factor * heatmap, "offset": config.offset_factor * offset}
