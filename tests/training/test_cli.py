@@ -1,0 +1,72 @@
+"""`posesdk-train` as a user types it."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from posesdk_training.checkpoint import load_checkpoint
+from posesdk_training.cli import app
+
+ROOTS = [str(Path(__file__).parents[2] / name) for name in ("runtimes", "sdk", "training")]
+
+
+@pytest.fixture
+def recipe(tiny_run: ModuleType, tiny_set: tuple[Path, Path], tmp_path: Path) -> Path:
+    config = tiny_run.tiny_config(*tiny_set, steps=3)
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    return path
+
+
+def run_in_process(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(ROOTS), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", "from posesdk_training.cli import main; main()", *arguments]
+    if arguments[0].startswith("-m"):
+        command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def test_recipes_are_listed():
+    result = CliRunner().invoke(app, ["recipes"])
+    assert result.exit_code == 0
+    assert "logocap-nano" in result.stdout.split()
+
+
+def test_unknown_recipe_is_refused_with_the_known_ones():
+    result = CliRunner().invoke(app, ["fit", "nothing-of-the-kind"])
+    assert result.exit_code == 1
+    assert "logocap-w32" in result.stderr
+
+
+def test_override_that_is_none_is_a_usage_error(recipe: Path):
+    result = CliRunner().invoke(app, ["fit", str(recipe), "--set", "steps"])
+    assert result.exit_code == 2
+    assert "key=value" in result.stderr
+
+
+def test_fit_prints_where_the_weights_are(recipe: Path, tmp_path: Path):
+    result = run_in_process("fit", str(recipe), "--set", "steps=2", "--accelerator", "cpu", folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == "runs/tiny/last.safetensors"
+    assert load_checkpoint(tmp_path / "runs/tiny/last.safetensors").metadata["step"] == "2"
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model(recipe: Path, tmp_path: Path):
+    script = tmp_path / "train.py"
+    script.write_text("from posesdk_training.cli import main\nmain()\n")
+    arguments = ("fit", str(recipe), "--accelerator", "cpu", "--devices", "2")
+    launcher = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone")
+    result = run_in_process(*launcher, str(script), *arguments, folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    checkpoint = load_checkpoint(tmp_path / "runs/tiny/last.safetensors")
+    assert checkpoint.metadata["samples"] == str(3 * 2 * 2)  # steps, batch, processes
+    with (tmp_path / "runs/tiny/log.csv").open() as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["1", "2", "3"]
