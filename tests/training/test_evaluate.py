@@ -3,11 +3,19 @@ import json
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from posesdk.spec import AdaptationSpec, DecodeSpec, EdgeBackboneSpec, HeadSpec, InputSpec, ModelSpec
 from posesdk_runtimes.errors import CheckpointError, DataError, SourceError
 from posesdk_training.checkpoint import save_checkpoint
-from posesdk_training.evaluate import STATS, count_false_positives, evaluate_keypoints, predict, read_image_list
+from posesdk_training.evaluate import (
+    STATS,
+    count_false_positives,
+    evaluate_keypoints,
+    predict,
+    read_image_list,
+    recall_of_tall_persons,
+)
 from posesdk_training.evaluated_model import open_model
 from posesdk_training.models.build import build_model
 
@@ -145,8 +153,11 @@ def checkpoint(tmp_path_factory):
         decode=DecodeSpec(nms_distance=0),
         adaptation=AdaptationSpec(local_size=3, global_size=9, reweigh_sigma=2.0, message_channels=(8, 8, 8)),
     )
-    model = build_model(spec)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        model = build_model(spec)
     model.final_layer_cls.bias.data.zero_()
+    model.joints_mlp[-1].bias.data.fill_(0.5)
     path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
     save_checkpoint(path, model.state_dict(), spec)
     return path
@@ -219,3 +230,21 @@ def test_checkpoint_runs_with_torch_only(checkpoint):
 def test_missing_checkpoint_is_named(tmp_path):
     with pytest.raises(CheckpointError, match="absent"), open_model(tmp_path / "absent.safetensors"):
         pass
+
+
+def test_recall_of_tall_persons_counts_those_above_half_the_image_that_are_found_above_the_threshold(truth):
+    tree = json.loads(truth.read_text())
+    for image in tree["images"]:
+        image["height"] = 300 if image["id"] == 3 else 500  # the boxes are 200 high: tall in image 3 alone
+    truth.write_text(json.dumps(tree))
+    tall = [entry["id"] for entry in tree["annotations"] if entry["image_id"] == 3]
+    assert len(tall) == 2
+    results = results_from(truth, score=0.5)
+    last = [index for index, result in enumerate(results) if result["image_id"] == 3][-1]
+    results[last]["score"] = 0.05
+    everyone = recall_of_tall_persons(truth, results, threshold=0.0)
+    above = recall_of_tall_persons(truth, results, threshold=0.1)
+    moved = recall_of_tall_persons(truth, results_from(truth, shift=400.0), threshold=0.0)
+    assert (everyone.found, everyone.persons) == (2, 2)
+    assert (above.found, above.persons) == (1, 2)
+    assert (moved.found, moved.persons) == (0, 2)

@@ -20,6 +20,7 @@ from posesdk_training.evaluate import (
     evaluate_keypoints,
     predict,
     read_image_list,
+    recall_of_tall_persons,
 )
 from posesdk_training.evaluated_model import MAX_PERSONS, EvaluatedModel
 
@@ -49,6 +50,13 @@ def measure(
         results = predict(model, listed, min_score=min_score, on_image=advance)
     ids = [number for number, _ in listed]
     accuracy = evaluate_keypoints(annotations, results, image_ids=ids, skeleton=model.spec.skeleton)
+    tall = recall_of_tall_persons(
+        annotations,
+        results,
+        threshold=model.spec.decode.score_threshold,
+        image_ids=ids,
+        skeleton=model.spec.skeleton,
+    )
     report: dict[str, Any] = {
         "stats": {name: round(value, 6) for name, value in accuracy.stats.items()},
         "data": {
@@ -58,6 +66,7 @@ def measure(
             "results": len(results),
             "image_ids": ids,
         },
+        "tall_persons": {"found": tall.found, "persons": tall.persons, "score_threshold": tall.threshold},
         "conditions": _conditions(model, model.min_score if min_score is None else min_score),
     }
     if no_people is not None:
@@ -87,6 +96,13 @@ def show_report(report: dict[str, Any]) -> None:
     table.add_row(*(f"{report['stats'][name]:.3f}" if name in report["stats"] else "-" for name in STATS))
     console.print(table)
     console.print(f"{data['annotations']}: {_summary(report)}", soft_wrap=True, highlight=False)
+    tall = report["tall_persons"]
+    console.print(
+        f"taller than half the image: {tall['found']} of {tall['persons']} found at OKS 0.5 and score "
+        f"{tall['score_threshold']} or more",
+        soft_wrap=True,
+        highlight=False,
+    )
     if "false_positives" in report:
         found = report["false_positives"]
         console.print(
@@ -100,6 +116,8 @@ def show_report(report: dict[str, Any]) -> None:
 def manifest_entry(report: dict[str, Any]) -> dict[str, Any]:
     """The figures of a `measure` report as `posesdk-convert --accuracy` takes them into a bundle's manifest."""
     data, metrics = report["data"], dict(report["stats"])
+    if report["tall_persons"]["persons"]:
+        metrics["recall_taller_than_half_image"] = report["tall_persons"]["found"] / report["tall_persons"]["persons"]
     if "false_positives" in report:
         metrics["false_positives_per_image"] = report["false_positives"]["per_image"]
     entry = Accuracy(

@@ -22,17 +22,22 @@ from posesdk_training.evaluated_model import MAX_PERSONS, EvaluatedModel
 
 __all__ = [
     "STATS",
+    "TALL",
     "FalsePositives",
     "KeypointAccuracy",
+    "Recall",
     "Results",
     "count_false_positives",
     "evaluate_keypoints",
     "predict",
     "read_image_list",
+    "recall_of_tall_persons",
 ]
 
 STATS = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
 """The figures of the COCO keypoint evaluation, in pycocotools' order."""
+TALL = 0.5
+"""Share of the image's height above which a person counts as tall."""
 PERSON = 1
 """COCO's category of persons."""
 
@@ -99,12 +104,8 @@ def evaluate_keypoints(
     """
     if any("bbox" in result for result in results):
         raise ValueError("keypoint results must have no `bbox`: the area of a detection would be taken from it")
+    truth, evaluation = _matched(annotations, results, image_ids, skeleton)
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = _coco(_read(annotations))
-        evaluation = COCOeval(truth, _detections(truth, results), "keypoints")
-        evaluation.params.imgIds = sorted(truth.getImgIds() if image_ids is None else image_ids)
-        evaluation.params.kpt_oks_sigmas = skeleton.sigma_array.astype(np.float64)
-        evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
     stats = {name: float(value) for name, value in zip(STATS, evaluation.stats, strict=True) if value >= 0}
@@ -115,6 +116,56 @@ def evaluate_keypoints(
         if entry["image_id"] in chosen
     )
     return KeypointAccuracy(stats, len(chosen), persons)
+
+
+def _matched(
+    annotations: Path, results: Results, image_ids: Sequence[int] | None, skeleton: Skeleton
+) -> tuple[COCO, COCOeval]:
+    """The ground truth, and an evaluation whose detections are matched to it."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = _coco(_read(annotations))
+        evaluation = COCOeval(truth, _detections(truth, results), "keypoints")
+        evaluation.params.imgIds = sorted(truth.getImgIds() if image_ids is None else image_ids)
+        evaluation.params.kpt_oks_sigmas = skeleton.sigma_array.astype(np.float64)
+        evaluation.evaluate()
+    return truth, evaluation
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """Labelled persons that are found at OKS 0.5, out of all, at scores of at least `threshold`."""
+
+    found: int
+    persons: int
+    threshold: float
+
+
+def recall_of_tall_persons(
+    annotations: Path,
+    results: Results,
+    *,
+    threshold: float,
+    image_ids: Sequence[int] | None = None,
+    skeleton: Skeleton = COCO_17,
+) -> Recall:
+    """How many of the labelled persons whose box is more than half as high as the image are found at OKS 0.5.
+
+    Images whose height the annotations do not give have no tall persons.
+    """
+    kept = [result for result in results if result["score"] >= threshold]
+    truth, evaluation = _matched(annotations, kept, image_ids, skeleton)
+    whole_range = evaluation.params.areaRng[0]
+    found = persons = 0
+    for image in evaluation.evalImgs:
+        if image is None or image["aRng"] != whole_range:
+            continue
+        for number, match, ignored in zip(image["gtIds"], image["gtMatches"][0], image["gtIgnore"], strict=True):
+            person = truth.anns[number]
+            height = truth.imgs[person["image_id"]].get("height", float("inf"))
+            if not ignored and person["bbox"][3] > TALL * height:
+                persons += 1
+                found += bool(match > 0)
+    return Recall(found, persons, threshold)
 
 
 @dataclass(frozen=True, slots=True)
