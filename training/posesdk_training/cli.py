@@ -9,6 +9,7 @@ import typer
 
 from posesdk.terminal import USAGE, TerminalHandler, reporting, show_error
 from posesdk_runtimes.errors import DataError
+from posesdk_training.calibrate_command import calibrate
 from posesdk_training.evaluate_command import evaluate
 
 __all__ = ["app", "main"]
@@ -58,6 +59,7 @@ def fit(
 
 
 app.command()(evaluate)
+app.command()(calibrate)
 
 
 @app.command()

@@ -25,10 +25,12 @@ __all__ = [
     "TALL",
     "FalsePositives",
     "KeypointAccuracy",
+    "Matching",
     "Recall",
     "Results",
     "count_false_positives",
     "evaluate_keypoints",
+    "match_results",
     "predict",
     "read_image_list",
     "recall_of_tall_persons",
@@ -166,6 +168,48 @@ def recall_of_tall_persons(
                 persons += 1
                 found += bool(match > 0)
     return Recall(found, persons, threshold)
+
+
+@dataclass(frozen=True, slots=True)
+class Matching:
+    """Results matched to labelled persons at OKS 0.5; results on ignored persons are left out.
+
+    `scores` (D,) and whether each is `right` (D,); `matches` pairs right results with their annotations; `persons`
+    counts all that are to be found.
+    """
+
+    scores: NDArray[np.float64]
+    right: NDArray[np.bool_]
+    matches: tuple[tuple[dict[str, Any], dict[str, Any]], ...]
+    persons: int
+
+
+def match_results(
+    annotations: Path,
+    results: Results,
+    *,
+    image_ids: Sequence[int] | None = None,
+    skeleton: Skeleton = COCO_17,
+) -> Matching:
+    """COCO's greedy matching of results to persons, one to one by descending score."""
+    truth, evaluation = _matched(annotations, results, image_ids, skeleton)
+    scores: list[float] = []
+    right: list[bool] = []
+    matches = []
+    persons = 0
+    for image in evaluation.evalImgs:
+        if image is None or image["aRng"] != evaluation.params.areaRng[0]:
+            continue
+        persons += int(np.sum(image["gtIgnore"] == 0))
+        rows = zip(image["dtIds"], image["dtScores"], image["dtMatches"][0], image["dtIgnore"][0], strict=True)
+        for number, score, match, ignored in rows:
+            if ignored:
+                continue
+            scores.append(score)
+            right.append(bool(match > 0))
+            if match > 0:
+                matches.append((results[int(number) - 1], truth.anns[int(match)]))
+    return Matching(np.array(scores), np.array(right, dtype=np.bool_), tuple(matches), persons)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,98 @@
+"""Thresholds chosen on labelled persons."""
+
+import json
+
+import numpy as np
+import pytest
+
+from posesdk_runtimes.errors import DataError
+from posesdk_training.calibrate import best_threshold, choose_thresholds, write_thresholds
+from posesdk_training.checkpoint import load_checkpoint, save_checkpoint
+from posesdk_training.models.build import build_model
+
+
+def brute_best(scores, right, total):
+    best = max(
+        sorted(set(scores), reverse=True),
+        key=lambda t: 2 * sum(r for s, r in zip(scores, right, strict=True) if s >= t)
+        / (sum(s >= t for s in scores) + total),
+    )  # fmt: skip
+    hits = sum(r for s, r in zip(scores, right, strict=True) if s >= best)
+    return best, hits / sum(s >= best for s in scores), hits / total
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_best_threshold_equals_a_search_over_all_scores(seed):
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(1, 12, 40) / 10.0  # with ties
+    right = rng.random(40) < scores / 1.2
+    total = int(right.sum()) + 5
+    assert best_threshold(scores, right, total) == pytest.approx(brute_best(scores.tolist(), right.tolist(), total))
+
+
+@pytest.fixture
+def truth(tmp_path):
+    rng = np.random.default_rng(0)
+    annotations = []
+    for number in range(1, 7):
+        points = np.concatenate([rng.uniform(10, 190, (17, 2)), np.full((17, 1), 2.0)], axis=1)
+        annotations.append(
+            {"id": number, "image_id": number, "category_id": 1, "iscrowd": 0, "num_keypoints": 17, "area": 9000.0,
+             "bbox": [0.0, 0.0, 200.0, 200.0], "keypoints": points.ravel().tolist()}
+        )  # fmt: skip
+    tree = {
+        "images": [{"id": n, "file_name": f"{n}.png"} for n in range(1, 7)],
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "person"}],
+    }
+    path = tmp_path / "truth.json"
+    path.write_text(json.dumps(tree))
+    return path
+
+
+def result(entry, score, shift=0.0, keypoint_scores=None):
+    points = np.array(entry["keypoints"]).reshape(17, 3).copy()
+    points[:, 0] += shift
+    points[:, 2] = score if keypoint_scores is None else keypoint_scores
+    return {"image_id": entry["image_id"], "category_id": 1, "keypoints": points.ravel().tolist(), "score": score}
+
+
+def test_threshold_lies_between_right_and_wrong_persons(truth):
+    people = json.loads(truth.read_text())["annotations"]
+    results = [result(person, 0.5 + 0.01 * person["id"]) for person in people]
+    results += [result(person, 0.1, shift=500.0) for person in people]
+    chosen = choose_thresholds(truth, results)
+    assert chosen.score == pytest.approx(0.51)
+    assert (chosen.precision, chosen.recall) == (1.0, 1.0)
+
+
+def test_keypoint_threshold_lies_between_right_and_wrong_keypoints(truth):
+    people = json.loads(truth.read_text())["annotations"]
+    scores = np.where(np.arange(17) < 13, 0.6, 0.2)
+    results = []
+    for person in people:
+        moved = result(person, 0.5, keypoint_scores=scores)
+        points = np.array(moved["keypoints"]).reshape(17, 3)
+        points[13:, 1] += 300.0
+        results.append(moved | {"keypoints": points.ravel().tolist()})
+    chosen = choose_thresholds(truth, results)
+    assert chosen.keypoint == pytest.approx(0.6)
+    assert chosen.keypoint_precision == 1.0
+
+
+def test_nothing_found_is_said(truth):
+    people = json.loads(truth.read_text())["annotations"]
+    with pytest.raises(DataError, match="no person is found"):
+        choose_thresholds(truth, [result(people[0], 0.5, shift=500.0)])
+
+
+def test_checkpoint_keeps_its_weights_and_gets_the_thresholds(tiny_run, truth, tmp_path):
+    model = build_model(tiny_run.TINY_SPEC)
+    save_checkpoint(tmp_path / "a.safetensors", model.state_dict(), tiny_run.TINY_SPEC, metadata={"step": "5"})
+    people = json.loads(truth.read_text())["annotations"]
+    chosen = choose_thresholds(truth, [result(person, 0.25) for person in people])
+    write_thresholds(tmp_path / "a.safetensors", tmp_path / "b.safetensors", chosen, half=False)
+    before, after = (load_checkpoint(tmp_path / f"{name}.safetensors") for name in "ab")
+    assert after.spec.decode.score_threshold == 0.25
+    assert after.metadata == before.metadata == {"step": "5"}
+    assert all((before.state_dict[key] == after.state_dict[key]).all() for key in before.state_dict)
