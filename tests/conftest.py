@@ -38,7 +38,10 @@ def reference() -> Callable[[str], Arrays]:
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of a small seeded edge model, whose random weights find several persons in any picture."""
+    """A checkpoint of a small seeded edge model, whose random weights find several persons in any picture.
+
+    Its normalisation is calibrated: with the initial statistics its maps would be flat, and rounding would decide.
+    """
     torch = pytest.importorskip("torch", reason="a checkpoint is made by torch")
     from posesdk.spec import AdaptationSpec, DecodeSpec, EdgeBackboneSpec, HeadSpec, InputSpec, ModelSpec
     from posesdk_training.checkpoint import save_checkpoint
@@ -55,8 +58,19 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ),
     )
     torch.manual_seed(0)
+    model = build_model(spec)
+    blocks = torch.randn(8, 3, 12, 12).repeat_interleave(8, 2).repeat_interleave(8, 3)
+    with torch.no_grad():
+        model.final_layer_cls.weight *= 3
+        model.final_layer_cls.bias += 2
+        model.joints_mlp[-1].bias += 0.5
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.momentum = 1.0
+        model(blocks)
+        model.joints_mlp(torch.relu(torch.randn(32, 17 * 4, 5, 5)))
     path = tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors"
-    save_checkpoint(path, build_model(spec).state_dict(), spec, metadata={"training_data": "none", "step": "0"})
+    save_checkpoint(path, model.state_dict(), spec, metadata={"training_data": "none", "step": "0"})
     return path
 
 
