@@ -49,8 +49,8 @@ def share_within(pipeline, photos, wanted):
 
 
 def test_backends_give_the_keypoints_of_torch(photos, converted_bundle, tiny_checkpoint):
-    from posesdk_converters.torch_runtime import torch_pipeline
     from posesdk_training.checkpoint import load_model
+    from posesdk_training.torch_runtime import torch_pipeline
 
     pipelines = backends(open_bundle(converted_bundle))
     torch = torch_pipeline(load_model(tiny_checkpoint), pipelines["openvino"].spec)

@@ -20,7 +20,7 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-Published = "Only with --from-logocap: "
+PUBLISHED_ONLY = "Only with --from-logocap: "
 
 
 @app.command()
@@ -30,15 +30,19 @@ def convert(
     target: Annotated[list[str], typer.Option(help=f"{', '.join(target_names())}; several with commas or repeated.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The bundle to write (.posebundle).")],
     from_logocap: Annotated[Path | None, typer.Option(help="A published LOGO-CAP checkpoint instead.")] = None,
-    short_side: Annotated[int | None, typer.Option(min=32, help=Published + "short side of the input, in px.")] = None,
-    global_window: Annotated[int | None, typer.Option(min=1, help=Published + "side of the heatmap window.")] = None,
-    gaussian_sigma: Annotated[float | None, typer.Option(min=0.01, help=Published + "reweighing sigma.")] = None,
+    short_side: Annotated[
+        int | None, typer.Option(min=32, help=PUBLISHED_ONLY + "short side of the input, in px.")
+    ] = None,
+    global_window: Annotated[
+        int | None, typer.Option(min=1, help=PUBLISHED_ONLY + "side of the heatmap window.")
+    ] = None,
+    gaussian_sigma: Annotated[float | None, typer.Option(min=0.01, help=PUBLISHED_ONLY + "reweighing sigma.")] = None,
     input_size: Annotated[str | None, typer.Option(metavar="HxW", help="Fix the input size; else it is free.")] = None,
     precision: Annotated[str, typer.Option(help="Precisions of the target's variants, with commas.")] = "fp32",
     name: Annotated[str | None, typer.Option(help="Name of the model; else the checkpoint's.")] = None,
     version: Annotated[str, typer.Option(help="Version of the model.")] = "1",
     golden: Annotated[Path | None, typer.Option(help="Picture of the self test; else a rendered one.")] = None,
-    accuracy: Annotated[Path | None, typer.Option(help="JSON of posesdk-train evaluate, for the manifest.")] = None,
+    accuracy: Annotated[Path | None, typer.Option(help="What posesdk-train evaluate --accuracy wrote.")] = None,
 ) -> None:
     """Convert a checkpoint into one bundle for the named targets, compared with the torch model."""
     published = {"short_side": short_side, "global_window": global_window, "gaussian_sigma": gaussian_sigma}

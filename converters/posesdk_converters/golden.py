@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from posesdk.poses import Poses
 from posesdk_converters.render import render_people
-from posesdk_converters.torch_runtime import torch_pipeline
 from posesdk_runtimes.errors import SourceError
 from posesdk_training.models.logocap import LogoCap
+from posesdk_training.torch_runtime import torch_pipeline
 
 __all__ = ["expected_poses", "golden_image"]
 

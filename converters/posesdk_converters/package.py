@@ -185,5 +185,5 @@ def _read_accuracy(path: Path | None) -> tuple[Accuracy, ...]:
     except (ValidationError, ValueError) as error:
         raise ArtifactError(
             f"accuracy {path}: not a list of objects with variant, dataset, images and metrics ({error}); "
-            "give a file that `posesdk-train evaluate` wrote"
+            "give a file that `posesdk-train evaluate --accuracy` wrote"
         ) from error

@@ -13,12 +13,13 @@ from posesdk.manifest import Variant
 from posesdk.pipeline import Estimate, Pipeline
 from posesdk.preprocess import make_letterbox
 from posesdk.spec import ModelSpec
+from posesdk_converters.noise import add_noise
 from posesdk_converters.onnx import relative_error
-from posesdk_converters.torch_runtime import torch_pipeline
 from posesdk_runtimes.base import Runtime
 from posesdk_runtimes.errors import GateError
 from posesdk_runtimes.registry import available_runtimes, open_runtime
 from posesdk_training.models.logocap import LogoCap
+from posesdk_training.torch_runtime import torch_pipeline
 
 __all__ = ["Parity", "Reference", "open_pipeline", "pose_distances", "random_images", "verify_variants"]
 
@@ -75,7 +76,7 @@ class Reference:
         self.estimates = [self.pipeline.run(image) for image in self.images]
         self._decided = [np.ones(estimate.keypoint_scores.shape, bool) for estimate in self.estimates]
         for seed in range(NOISY_RUNS):
-            noisy = torch_pipeline(model, self.spec, noise=NOISE, seed=seed)
+            noisy = add_noise(self.pipeline, NOISE, seed)
             for index, image in enumerate(self.images):
                 self._decided[index] &= pose_distances(noisy.run(image), self.estimates[index])[0] <= TOLERANCE
 

@@ -5,10 +5,11 @@ import pytest
 from posesdk.bundle import open_bundle
 from posesdk.pipeline import Estimate
 from posesdk_converters import verify
-from posesdk_converters.torch_runtime import TorchRuntime, torch_pipeline
+from posesdk_converters.noise import add_noise
 from posesdk_converters.verify import Reference, pose_distances, random_images, verify_variants
-from posesdk_runtimes.errors import GateError, RuntimeFault
+from posesdk_runtimes.errors import GateError
 from posesdk_training.checkpoint import load_model
+from posesdk_training.torch_runtime import torch_pipeline
 
 
 @pytest.fixture(scope="module")
@@ -115,13 +116,5 @@ def test_random_images_are_the_same_each_time(model):
 def test_noise_is_a_share_of_the_largest_magnitude(model, image):
     feeds = {"image": image[None, :64, :96].copy()}
     exact = torch_pipeline(model).trunk.run(feeds)["heatmaps"]
-    noisy = torch_pipeline(model, noise=1e-3, seed=1).trunk.run(feeds)["heatmaps"]
+    noisy = add_noise(torch_pipeline(model), 1e-3, seed=1).trunk.run(feeds)["heatmaps"]
     assert (noisy - exact).std() == pytest.approx(1e-3 * np.abs(exact).max(), rel=0.1)
-
-
-def test_closed_torch_runtime_says_so(model):
-    pipeline = torch_pipeline(model)
-    assert isinstance(pipeline.trunk, TorchRuntime)
-    pipeline.close()
-    with pytest.raises(RuntimeFault, match="closed"):
-        pipeline.trunk.run({"image": np.zeros((1, 64, 64, 3), np.uint8)})
