@@ -126,3 +126,13 @@ def test_paper_convention_sets_the_switches_that_are_not_set(tmp_path):
 def test_shipped_recipe_loads(recipe):
     config = load_config(resources.files("posesdk_training") / "recipes" / f"{recipe}.yaml")
     assert config.name == config.model.name == recipe
+
+
+def test_data_root_stands_before_relative_paths_alone(tmp_path):
+    sets = [{"name": "a", "annotations": "a.json", "images": "/photos"}]
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump({**TREE, "data": {"root": "elsewhere", "sets": sets}}))
+    (entry,) = load_config(path).data.sets
+    assert (str(entry.annotations), str(entry.images)) == ("elsewhere/a.json", "/photos")
+    (moved,) = load_config(path, ("data.root=/mnt/data",)).data.sets
+    assert str(moved.annotations) == "/mnt/data/a.json"

@@ -211,8 +211,8 @@ class TrainConfig(_Section):
 def load_config(path: Path, overrides: tuple[str, ...] = ()) -> TrainConfig:
     """The configuration in a YAML file, with `a.b=value` overrides applied (values are parsed as YAML).
 
-    Relative paths of data are taken from the working directory. Raises DataError for a file that cannot be read or
-    does not fit, naming the field.
+    Relative paths of data are taken from `data.root`, by default the working directory. Raises DataError for a file
+    that cannot be read or does not fit, naming the field.
     """
     try:
         tree = yaml.safe_load(path.read_text())
@@ -226,6 +226,7 @@ def load_config(path: Path, overrides: tuple[str, ...] = ()) -> TrainConfig:
         tree["model"] = preset(tree["model"])
     elif isinstance(tree.get("model"), dict) and "preset" in tree["model"]:
         tree["model"] = _derived(tree["model"])
+    _join_root(tree.get("data"))
     try:
         return TrainConfig.model_validate(_with_convention(tree))
     except ValidationError as error:
@@ -248,6 +249,17 @@ def _with_convention(tree: dict[str, Any]) -> dict[str, Any]:
     model = tree.get("model")
     convention = model.get("convention") if isinstance(model, dict) else getattr(model, "convention", None)
     return _merged(PAPER_SWITCHES, tree) if convention == "paper" else tree
+
+
+def _join_root(data: Any) -> None:
+    """Puts `root` in front of the paths of a data section's sets; whatever is malformed is left to validation."""
+    if not isinstance(data, dict) or "root" not in data:
+        return
+    root = Path(str(data.pop("root")))
+    for entry in data.get("sets") or ():
+        for key in ("annotations", "images"):
+            if isinstance(entry, dict) and isinstance(entry.get(key), str):
+                entry[key] = root / entry[key]
 
 
 def _derived(tree: dict[str, Any]) -> dict[str, Any]:
