@@ -19,6 +19,8 @@ __all__ = ["PUBLISHED_SHORT_SIDES", "ImportOptions", "import_logocap"]
 PUBLISHED_SHORT_SIDES = {32: 512, 48: 640}
 """Short side in net px by the width of branch 0, as published; other widths use 512."""
 
+LICENCE = "not stated by the published project"
+
 PREFIXES = (
     "backbone.",
     "transition_cls.",
@@ -64,7 +66,7 @@ def import_logocap(path: str | os.PathLike[str], options: ImportOptions | None =
     tensors = _state_dict(_read(path), path)
     spec = _spec(tensors, options or ImportOptions(), path)
     load_weights(build_model(spec), tensors, source=path)
-    return Checkpoint(spec, tensors, {"imported_from": os.path.basename(path)})
+    return Checkpoint(spec, tensors, {"imported_from": os.path.basename(path), "weights_licence": LICENCE})
 
 
 def _read(path: str | os.PathLike[str]) -> object:
@@ -73,10 +75,10 @@ def _read(path: str | os.PathLike[str]) -> object:
     except FileNotFoundError as error:
         raise CheckpointError(f"published checkpoint {path}: no such file; check the path") from error
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, LookupError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        # The reader's own message advises to load without weights_only, which would run what the file says.
         raise CheckpointError(
-            f"published checkpoint {path}: cannot be read as plain weights ({reason}); it may be truncated, of another "
-            "kind, or hold more than tensors. Download it again, or give a file that torch.save wrote from a state_dict"
+            f"published checkpoint {path}: cannot be read as plain weights; it may be truncated, of another kind, or "
+            "hold more than tensors. Download it again, or give a file that torch.save wrote from a state_dict"
         ) from error
 
 
