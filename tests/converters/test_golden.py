@@ -1,0 +1,40 @@
+import cv2
+import numpy as np
+import pytest
+
+from posesdk_converters.golden import expected_poses, golden_image
+from posesdk_runtimes.errors import SourceError
+from posesdk_training.checkpoint import load_checkpoint
+from posesdk_training.models.build import build_model
+
+
+def model_with_threshold(path, threshold):
+    checkpoint = load_checkpoint(path)
+    decode = checkpoint.spec.decode.model_copy(update={"score_threshold": threshold})
+    model = build_model(checkpoint.spec.model_copy(update={"decode": decode}))
+    model.load_state_dict(checkpoint.state_dict)
+    return model.eval()
+
+
+def test_only_poses_above_the_threshold_are_expected(tiny_checkpoint, tiny_picture):
+    image = golden_image(tiny_picture)
+    everyone = expected_poses(model_with_threshold(tiny_checkpoint, 0.0), image)
+    between = float(np.sort(everyone.scores)[-2:].mean())
+    assert len(everyone) > 1
+    best = expected_poses(model_with_threshold(tiny_checkpoint, between), image)
+    np.testing.assert_array_equal(best.scores, everyone.scores[:1])
+
+
+def test_a_picture_without_poses_above_the_threshold_still_expects_some(tiny_checkpoint, tiny_picture):
+    image = golden_image(tiny_picture)
+    everyone = expected_poses(model_with_threshold(tiny_checkpoint, 0.0), image)
+    assert everyone.scores.max() < 1
+    below = expected_poses(model_with_threshold(tiny_checkpoint, 1.0), image)
+    np.testing.assert_array_equal(below.keypoints, everyone.keypoints)
+
+
+def test_picture_that_is_none_is_refused(tmp_path):
+    path = tmp_path / "broken.png"
+    path.write_bytes(cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))[1].tobytes()[:20])
+    with pytest.raises(SourceError, match=r"broken\.png: cannot be read as a picture"):
+        golden_image(path)
