@@ -73,8 +73,10 @@ def test_phase_without_adaptation_trains_the_dense_maps_alone(
 def test_weights_carry_their_spec_and_how_long_they_were_trained(
     tiny_run: ModuleType, tiny_set: TinySet, tmp_path: Path
 ) -> None:
-    config = tiny_run.tiny_config(*tiny_set, steps=2)
+    config = tiny_run.tiny_config(*tiny_set, steps=2, weights_licence="Apache-2.0")
     checkpoint = load_checkpoint(fit(config, tmp_path, accelerator="cpu"))
+    assert checkpoint.metadata["weights_licence"] == "Apache-2.0"
+    assert checkpoint.metadata["training_data"] == "tiny"
     assert checkpoint.spec == config.model
     assert checkpoint.metadata["step"] == "2"
     assert checkpoint.metadata["samples"] == "4"

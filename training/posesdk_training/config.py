@@ -40,7 +40,8 @@ class DatasetConfig(_Section):
     `annotated_keypoints` names the keypoints that this set labels at all (None: every one); the heatmaps of the others
     are masked. `supervised_window`: only the box of each labelled person, grown by this fraction of its long side on
     each side, is supervised, for sets in which other people stand unlabelled (None: the whole image).
-    `only_with_persons` leaves out the images without any person annotation.
+    `only_with_persons` leaves out the images without any person annotation. `description` says where the photos come
+    from and under which licence, for the model's bundle.
     """
 
     name: str
@@ -49,6 +50,7 @@ class DatasetConfig(_Section):
     annotated_keypoints: tuple[str, ...] | None = None
     supervised_window: Annotated[float, Field(ge=0)] | None = None
     only_with_persons: bool = False
+    description: str = ""
 
 
 class DataConfig(_Section):
@@ -159,7 +161,7 @@ class PhaseConfig(_Section):
 
 
 class TrainConfig(_Section):
-    """A whole training run."""
+    """A whole training run. `weights_licence` goes into the checkpoint, and from there into the bundle."""
 
     name: str
     model: ModelSpec
@@ -176,6 +178,7 @@ class TrainConfig(_Section):
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     channels_last: bool = False
     init_from: Path | None = None
+    weights_licence: str = ""
     checkpoint_minutes: Positive = 5.0
     log_every: PositiveInt = 50
 

@@ -101,8 +101,19 @@ class _Run:
         temporary = self.folder / f".{STATE_FILE}.tmp"
         torch.save(state, temporary)
         os.replace(temporary, self.folder / STATE_FILE)
-        notes = {"step": str(self.step), "samples": str(self.step * self.config.batch_size * self.fabric.world_size)}
-        save_checkpoint(self.folder / WEIGHTS_FILE, self.average.state_dict(), self.config.model, metadata=notes)
+        save_checkpoint(
+            self.folder / WEIGHTS_FILE, self.average.state_dict(), self.config.model, metadata=self._notes()
+        )
+
+    def _notes(self) -> dict[str, str]:
+        """How long the weights were trained, on what, and under which licence they stand."""
+        sets = [entry.description or entry.name for entry in self.config.data.sets]
+        return {
+            "step": str(self.step),
+            "samples": str(self.step * self.config.batch_size * self.fabric.world_size),
+            "training_data": "; ".join(sets),
+            "weights_licence": self.config.weights_licence or "not stated",
+        }
 
     def resume(self) -> None:
         """Goes on from the folder's last checkpoint, if there is one."""
