@@ -6,8 +6,10 @@ from types import ModuleType
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from posesdk_runtimes.errors import CheckpointError
+from posesdk_training import train
 from posesdk_training.checkpoint import load_checkpoint
 from posesdk_training.train import NonFiniteLossError, fit
 
@@ -44,6 +46,36 @@ def test_resumed_run_has_the_losses_of_an_uninterrupted_one(
     )
     whole, parts = (load_checkpoint(tmp_path / name / "last.safetensors").state_dict for name in ("whole", "parts"))
     assert all(torch.allclose(whole[key].float(), parts[key].float(), rtol=1e-3, atol=1e-5) for key in whole)
+
+
+def test_run_that_was_killed_logs_what_an_uninterrupted_one_does(
+    tiny_run: ModuleType, tiny_set: TinySet, tmp_path: Path
+) -> None:
+    """Killed at step 6 after its checkpoint of step 2, with half a row on the disk."""
+    config = tiny_run.tiny_config(*tiny_set, log_every=2)
+    fit(config, tmp_path / "whole", accelerator="cpu")
+    folder = tmp_path / "killed"
+    fit(config, folder, accelerator="cpu", stop_after=2)
+    checkpoint = (folder / "last.ckpt").read_bytes()
+    fit(config, folder, accelerator="cpu")
+    (folder / "last.ckpt").write_bytes(checkpoint)
+    with (folder / "log.csv").open("a") as file:
+        file.write("1")  # of 12
+    fit(config, folder, accelerator="cpu")
+    assert torch.allclose(torch.tensor(losses(folder)), torch.tensor(losses(tmp_path / "whole")), rtol=1e-4)
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("train/heatmap")] == [2, 4, 6]
+
+
+def test_checkpoint_waits_for_the_next_row_of_the_log(
+    tiny_run: ModuleType, tiny_set: TinySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = []
+    monkeypatch.setattr(train, "save_checkpoint", lambda *_, metadata: saved.append(metadata["step"]))
+    config = tiny_run.tiny_config(*tiny_set, steps=5, log_every=2, checkpoint_minutes=1e-9)
+    fit(config, tmp_path, accelerator="cpu")
+    assert saved == ["2", "4", "5"]
 
 
 def test_loader_processes_do_not_change_the_losses(tiny_run: ModuleType, tiny_set: TinySet, tmp_path: Path) -> None:

@@ -1,12 +1,11 @@
 """The training loop: Lightning Fabric for devices and processes, a plain loop for the rest."""
 
-import csv
 import json
 import logging
 import os
 import pickle
 import time
-from collections import defaultdict
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,8 @@ import cv2
 import torch
 from lightning.fabric import Fabric
 from lightning.fabric.strategies.ddp import DDPStrategy
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from torch.utils.tensorboard import SummaryWriter
 
 from posesdk_runtimes.errors import CheckpointError, PoseSDKError
 from posesdk_training.checkpoint import load_checkpoint, save_checkpoint
@@ -29,6 +25,7 @@ from posesdk_training.losses.dense import dense_losses
 from posesdk_training.models.build import build_model
 from posesdk_training.models.logocap import LogoCap
 from posesdk_training.optimizer import WeightAverage, learning_rate, make_optimizer
+from posesdk_training.run_log import ProgressBar, RunLog
 
 __all__ = ["NonFiniteLossError", "fit"]
 
@@ -36,8 +33,6 @@ logger = logging.getLogger(__name__)
 
 STATE_FILE = "last.ckpt"
 WEIGHTS_FILE = "last.safetensors"
-LOG_FILE = "log.csv"
-LOSS_NAMES = ("heatmap", "offset", "oks", "refined")
 
 
 class NonFiniteLossError(PoseSDKError):
@@ -203,18 +198,22 @@ def _quiet_worker(_: int) -> None:
 
 def _loop(run: _Run, last_step: int) -> None:
     config, fabric = run.config, run.fabric
-    log = _Log(run)
     saved = time.monotonic()
     run.module.train()
-    with log, log.progress(run.step, last_step) as advance:
+    first = fabric.is_global_zero
+    samples = config.batch_size * fabric.world_size
+    log = RunLog(run.folder, step=run.step, every=config.log_every, samples=samples) if first else None
+    with log or nullcontext(), ProgressBar(run.step, last_step, shown=first) as advance:
         for batch in _loader(run):
             if run.step >= last_step:
                 break
-            losses = _train_step(run, batch.to(fabric.device))
+            figures = _train_step(run, batch.to(fabric.device))
             run.step += 1
-            log.add(run.step, losses)
-            advance(losses)
-            if time.monotonic() - saved > 60 * config.checkpoint_minutes:
+            if log is not None:
+                log.add(run.step, figures)
+            advance(figures)
+            # Between two rows of the log, so that a resumed run writes the rows of an uninterrupted one.
+            if run.step % config.log_every == 0 and time.monotonic() - saved > 60 * config.checkpoint_minutes:
                 run.save()
                 saved = time.monotonic()
 
@@ -239,80 +238,3 @@ def _train_step(run: _Run, batch: Batch) -> dict[str, float]:
     run.wrapped_optimizer.step()
     run.average.update(run.network)
     return {"learning_rate": rate, **values}
-
-
-class _Log:
-    """Means over `log_every` steps to CSV and TensorBoard, and a progress bar, on the first process alone."""
-
-    def __init__(self, run: _Run) -> None:
-        self._run = run
-        self._sums: defaultdict[str, float] = defaultdict(float)
-        self._count = 0
-        self._started = time.monotonic()
-        self._writer: SummaryWriter | None = None
-
-    def __enter__(self) -> "_Log":
-        if self._run.fabric.is_global_zero:
-            self._writer = SummaryWriter(str(self._run.folder / "tensorboard"), purge_step=self._run.step)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._writer is not None:
-            self._writer.close()
-
-    def add(self, step: int, losses: dict[str, float]) -> None:
-        """Takes in one step's figures, and writes every `log_every` steps."""
-        for name, value in losses.items():
-            self._sums[name] += value
-        self._count += 1
-        if self._writer is None or step % self._run.config.log_every:
-            return
-        means = {name: value / self._count for name, value in self._sums.items()}
-        seconds = time.monotonic() - self._started
-        self._started = time.monotonic()
-        samples = self._count * self._run.config.batch_size * self._run.fabric.world_size
-        row = {"step": step, "samples_per_second": round(samples / max(seconds, 1e-9), 2), **means}
-        for name, value in row.items():
-            self._writer.add_scalar(f"train/{name}", value, step)
-        self._append(row)
-        self._sums.clear()
-        self._count = 0
-
-    def _append(self, row: dict[str, float]) -> None:
-        path = self._run.folder / LOG_FILE
-        names = ("step", "samples_per_second", "learning_rate", *LOSS_NAMES)
-        is_new = not path.exists()
-        with path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, names, restval="", extrasaction="ignore")
-            if is_new:
-                writer.writeheader()
-            writer.writerow(row)
-
-    def progress(self, start: int, end: int) -> "_Bar":
-        """A context manager that gives a function to call after each step."""
-        return _Bar(start, end, shown=self._run.fabric.is_global_zero)
-
-
-class _Bar:
-    def __init__(self, start: int, end: int, *, shown: bool) -> None:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
-        console = Console(stderr=True)
-        self._progress = Progress(*columns, console=console, disable=not (shown and console.is_terminal))
-        self._task = self._progress.add_task("training", total=end, completed=start)
-
-    def __enter__(self) -> Any:
-        self._progress.start()
-        return self._advance
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def _advance(self, losses: dict[str, float]) -> None:
-        parts = " ".join(f"{name} {value:.4f}" for name, value in losses.items() if name in LOSS_NAMES)
-        self._progress.update(self._task, advance=1, description=parts)
