@@ -204,7 +204,7 @@ def test_photo_without_people_gives_an_empty_sample(make):
 def test_unreadable_image_is_skipped_with_a_warning(make, caplog):
     config = make([annotation(n, n) for n in (1, 2, 3)], broken=(2,))
     dataset = KeypointDataset(config)
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.WARNING, logger="posesdk_training"):
         samples = [dataset[at(number)] for number in range(12)]
     assert len(samples) == 12
     assert dataset.skipped > 0
