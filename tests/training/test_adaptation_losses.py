@@ -204,3 +204,15 @@ def test_losses_stay_in_float32_under_autocast():
     for name, loss in losses.items():
         assert loss.dtype == torch.float32
         assert float(loss.detach()) == pytest.approx(float(exact[name].detach()), rel=0.05)
+
+
+def test_refined_window_gives_the_loss_of_a_model_with_that_window():
+    poses, persons, areas = scene()
+    losses = [
+        losses_of_poses(
+            tiny_model(global_size=size), random_maps(), poses, keypoints=persons, areas=areas, config=config
+        )["refined"]
+        for size, config in ((9, LossConfig(refined_window=5)), (5, LossConfig()), (9, LossConfig()))
+    ]
+    assert float(losses[0]) == pytest.approx(float(losses[1]))
+    assert float(losses[0]) != pytest.approx(float(losses[2]))

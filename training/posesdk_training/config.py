@@ -118,6 +118,8 @@ class LossConfig(_Section):
     """Loss terms and their factors (LOGO-CAP, section 3.5; logocap.md 3.2, 3.3 and 4.2).
 
     `convention: paper` in the model sets the switches that differ between the paper and its implementation.
+    `refined_window` (odd, net px) lets the refined-map loss look at the middle of the decoder's window alone, which
+    costs less; None is the whole window, as published.
     """
 
     heatmap: Literal["mse", "focal"] = "mse"
@@ -128,6 +130,7 @@ class LossConfig(_Section):
     oks_factor: Annotated[float, Field(ge=0)] = 0.01
     refined_factor: Annotated[float, Field(ge=0)] = 1.0
     refined_target_sigma: Positive = 4.0
+    refined_window: Annotated[int, Field(gt=0)] | None = None
     gt_matching: Literal["window_max", "clamped_mean"] = "window_max"
     oks_weight: Literal["gain", "similarity"] = "gain"
 
@@ -184,6 +187,8 @@ class TrainConfig(_Section):
 
     @model_validator(mode="after")
     def _check(self) -> "TrainConfig":
+        if self.loss.refined_window is not None and self.loss.refined_window % 2 == 0:
+            raise ValueError(f"loss.refined_window {self.loss.refined_window} must be odd, so that it has a center")
         names = {entry.name for entry in self.data.sets}
         ends = [phase.until for phase in self.phases]
         if not ends or ends != sorted(ends) or ends[-1] != 1.0:

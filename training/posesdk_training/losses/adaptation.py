@@ -110,18 +110,20 @@ def _refined_loss(model: LogoCap, maps: DenseMaps, attraction: Tensor, kept: Kep
     channels = maps.heatmaps.float()[:, :-1]
     heatmaps = channels.flatten(0, 1).index_select(0, image * channels.shape[1] + keypoint)
     points = poses[pose, keypoint]  # (M, 2)
-    windows = heatmap_windows(heatmaps, points, size=spec.global_size, frame=model.spec.frame)
-    windows = windows * reweighing(spec, points.device)
+    size = min(config.refined_window or spec.global_size, spec.global_size)
+    margin = (spec.global_size - size) // 2
+    windows = heatmap_windows(heatmaps, points, size=size, frame=model.spec.frame)
+    windows = windows * reweighing(spec, points.device)[margin : margin + size, margin : margin + size]
     kernels = attraction[pose, keypoint] / spec.local_size**2
     refined = windows if spec.prior == "kem" else dynamic_convolution(windows, kernels)
-    squared_distance = _squared_distances(match.keypoints[pose, keypoint, :2] - points, spec.global_size)
+    squared_distance = _squared_distances(match.keypoints[pose, keypoint, :2] - points, size)
     target = torch.exp(-squared_distance / (2 * config.refined_target_sigma**2))
     error = (refined - target).square()
     if config.oks_weight == "similarity":
         foreground = squared_distance <= (FOREGROUND_SIGMAS * config.refined_target_sigma) ** 2
         error = torch.where(foreground, error, BACKGROUND_WEIGHT * error)
     total = (error.sum(dim=(1, 2)) * weight[pose, keypoint]).sum()
-    return total / (weight.numel() * spec.global_size**2)
+    return total / (weight.numel() * size**2)
 
 
 def _squared_distances(displacement: Tensor, size: int) -> Tensor:

@@ -61,7 +61,7 @@ def logocap_nano_spec() -> ModelSpec:
         backbone=EdgeBackboneSpec(stem=16, channels=(32, 64, 128, 192), blocks=(1, 1, 2, 1), neck=48),
         heads=HeadSpec(heatmap_channels=32, offset_channels=64, embedding=16, activation="sigmoid", offset_scale=8.0),
         adaptation=AdaptationSpec(
-            local_size=7, global_size=49, reweigh_sigma=8.0, message_channels=(64, 48, 32), affine_pairs=8
+            local_size=7, global_size=97, reweigh_sigma=16.0, message_channels=(64, 48, 32), affine_pairs=8
         ),
     )
 
