@@ -211,7 +211,7 @@ def test_refined_window_gives_the_loss_of_a_model_with_that_window():
     losses = [
         losses_of_poses(
             tiny_model(global_size=size), random_maps(), poses, keypoints=persons, areas=areas, config=config
-        )["refined"]
+        )["refined"].detach()
         for size, config in ((9, LossConfig(refined_window=5)), (5, LossConfig()), (9, LossConfig()))
     ]
     assert float(losses[0]) == pytest.approx(float(losses[1]))
