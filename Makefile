@@ -3,7 +3,7 @@ PYTHON_BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format wheel
+.PHONY: help setup demo test check format wheel default-model
 
 help:
 	@echo 'make demo     set everything up and find people in two pictures'
@@ -12,6 +12,7 @@ help:
 	@echo 'make format   format and fix what ruff can fix'
 	@echo 'make wheel    build dist/posesdk-*.whl'
 	@echo 'make setup    system packages, .venv and Python packages'
+	@echo 'make default-model CHECKPOINT=FILE DATA=FOLDER   measure and pack a checkpoint as the default model'
 
 setup:
 	@scripts/setup.sh
@@ -33,3 +34,15 @@ format: setup
 
 wheel: setup
 	$(PYTHON_BIN)/python -m build --wheel --no-isolation
+
+# Thresholds come from training photos, figures from photos that were never trained on.
+MODELS := sdk/posesdk/models
+default-model: setup
+	mkdir -p $(MODELS) build
+	$(PYTHON_BIN)/posesdk-train calibrate $(CHECKPOINT) --annotations $(DATA)/coco_train/keypoints_b.json \
+		--images $(DATA)/coco_train/images --half --output $(MODELS)/default.safetensors
+	$(PYTHON_BIN)/posesdk-train evaluate $(MODELS)/default.safetensors --annotations $(DATA)/coco_eval/keypoints.json \
+		--images $(DATA)/coco_eval/images --no-people $(DATA)/no_people_eval/images --accuracy build/accuracy.json
+	$(PYTHON_BIN)/posesdk-convert $(MODELS)/default.safetensors --target onnx --accuracy build/accuracy.json \
+		--output $(MODELS)/default.posebundle
+	$(PYTHON_BIN)/posesdk selftest
