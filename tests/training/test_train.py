@@ -6,9 +6,11 @@ from types import ModuleType
 
 import pytest
 import torch
+from lightning.fabric import Fabric
+from lightning.fabric.plugins.precision import MixedPrecision
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from posesdk_runtimes.errors import CheckpointError
+from posesdk_runtimes.errors import CheckpointError, DataError, DeviceUnavailableError
 from posesdk_training import train
 from posesdk_training.checkpoint import load_checkpoint
 from posesdk_training.train import NonFiniteLossError, fit
@@ -123,6 +125,44 @@ def test_infinite_loss_ends_the_run_with_advice_and_keeps_the_checkpoint(
     with pytest.raises(NonFiniteLossError, match="learning_rate"):
         fit(tiny_run.tiny_config(*tiny_set, steps=40, optimizer=optimizer), tmp_path, accelerator="cpu")
     assert (tmp_path / "last.ckpt").read_bytes() == before
+
+
+def test_gradient_that_is_no_number_ends_the_run_before_the_weights_take_it(
+    tiny_run: ModuleType, tiny_set: TinySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The square root of a zero loss has no finite gradient."""
+    monkeypatch.setattr(train, "dense_losses", lambda maps, *_: {"heatmap": (0 * maps.heatmaps).sum().sqrt()})
+    monkeypatch.setattr(train, "adaptation_losses", lambda *_: {})
+    with pytest.raises(NonFiniteLossError, match="gradient is not finite"):
+        fit(tiny_run.tiny_config(*tiny_set), tmp_path, accelerator="cpu")
+    assert not (tmp_path / "last.ckpt").exists()
+
+
+def test_loss_scale_of_half_precision_is_resumed(tiny_run: ModuleType, tiny_set: TinySet, tmp_path: Path) -> None:
+    config = tiny_run.tiny_config(*tiny_set)
+    scales = []
+    for first in (8.0, 1024.0):
+        scaler = torch.amp.GradScaler("cpu", init_scale=first)
+        run = train._Run(config, tmp_path, Fabric(plugins=MixedPrecision("16-mixed", "cpu", scaler=scaler)))
+        run.resume()
+        loss = run.module.model.final_layer_cls.weight.sum()
+        run.fabric.backward(loss)  # fills in the scale
+        scales.append(scaler.get_scale())
+        run.save()
+    assert scales == [8.0, 8.0]
+
+
+def test_device_that_is_not_there_is_named(tiny_run: ModuleType, tiny_set: TinySet, tmp_path: Path) -> None:
+    if torch.backends.mps.is_available():
+        pytest.skip("this machine has the device")
+    with pytest.raises(DeviceUnavailableError, match="'mps'"):
+        fit(tiny_run.tiny_config(*tiny_set), tmp_path, accelerator="mps")
+
+
+def test_run_folder_that_cannot_be_made_is_named(tiny_run: ModuleType, tiny_set: TinySet, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"run folder .*file/run"):
+        fit(tiny_run.tiny_config(*tiny_set), tmp_path / "file" / "run", accelerator="cpu")
 
 
 def test_broken_state_is_refused_by_name(tiny_run: ModuleType, tiny_set: TinySet, tmp_path: Path) -> None:

@@ -37,9 +37,9 @@ def fit(
     set_: Annotated[list[str] | None, typer.Option("--set", help="Override, as section.key=value.")] = None,
     run: Annotated[Path | None, typer.Option(help="Run folder; an interrupted run in it is resumed.")] = None,
     accelerator: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    devices: Annotated[int, typer.Option(help="Devices (processes) per node.")] = 1,
-    nodes: Annotated[int, typer.Option(help="Nodes, with torchrun.")] = 1,
-    stop_after: Annotated[int | None, typer.Option(help="Stop at this step, to be resumed later.")] = None,
+    devices: Annotated[int, typer.Option(min=1, help="Devices (processes) per node.")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Nodes, with torchrun.")] = 1,
+    stop_after: Annotated[int | None, typer.Option(min=1, help="Stop at this step, to be resumed later.")] = None,
 ) -> None:
     """Train a model; a run that was stopped goes on where its last checkpoint stands."""
     with reporting():

@@ -13,10 +13,11 @@ import cv2
 import torch
 from lightning.fabric import Fabric
 from lightning.fabric.strategies.ddp import DDPStrategy
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from posesdk_runtimes.errors import CheckpointError, PoseSDKError
+from posesdk_runtimes.errors import CheckpointError, DataError, DeviceUnavailableError, PoseSDKError
 from posesdk_training.checkpoint import load_checkpoint, save_checkpoint
 from posesdk_training.config import TrainConfig
 from posesdk_training.data.dataset import Batch, KeypointDataset, StepSampler, collate
@@ -93,6 +94,8 @@ class _Run:
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
+        if scaling := self.fabric.strategy.precision.state_dict():  # of 16-mixed alone
+            state["precision"] = scaling
         temporary = self.folder / f".{STATE_FILE}.tmp"
         torch.save(state, temporary)
         os.replace(temporary, self.folder / STATE_FILE)
@@ -130,6 +133,8 @@ class _Run:
         self.network.load_state_dict(state["model"])
         self.average.resume(state["average"], state["step"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if "precision" in state:
+            self.fabric.strategy.precision.load_state_dict(state["precision"])
         self.step = state["step"]
         logger.info("resumed %s at step %d of %d", path, self.step, self.config.steps)
 
@@ -157,15 +162,15 @@ def fit(
     """Trains to the end, or until `stop_after` steps, resuming what `folder` holds; gives the weights' path.
 
     The folder gets `last.ckpt` (resumable state), `last.safetensors` (averaged weights with their `ModelSpec`),
-    `log.csv`, TensorBoard files and the resolved configuration. Raises DataError for data that cannot be used,
-    CheckpointError for a state that cannot be resumed, NonFiniteLossError when the loss is no number.
+    `log.csv`, TensorBoard files and the resolved configuration. Raises DataError for data or a folder that cannot be
+    used, DeviceUnavailableError, CheckpointError for a state that cannot be resumed, and NonFiniteLossError when the
+    loss or its gradient is no number.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    # A phase without the adaptation leaves its branch without gradients, which must not hold up the reduction.
-    strategy = DDPStrategy(find_unused_parameters=True) if devices * nodes > 1 else "auto"
-    fabric = Fabric(
-        accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy, precision=config.precision
-    )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot make the run folder {folder}: {error.strerror}; give another with --run") from error
+    fabric = _fabric(config, accelerator, devices, nodes)
     fabric.launch()
     fabric.seed_everything(config.seed, workers=False, verbose=False)
     run = _Run(config, folder, fabric)
@@ -175,6 +180,20 @@ def fit(
     _loop(run, min(config.steps, stop_after or config.steps))
     run.save()
     return folder / WEIGHTS_FILE
+
+
+def _fabric(config: TrainConfig, accelerator: str, devices: int, nodes: int) -> Fabric:
+    # A phase without the adaptation leaves its branch without gradients, which must not hold up the reduction.
+    strategy = DDPStrategy(find_unused_parameters=True) if devices * nodes > 1 else "auto"
+    try:
+        return Fabric(
+            accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy, precision=config.precision
+        )
+    except (RuntimeError, ValueError, MisconfigurationException) as error:
+        raise DeviceUnavailableError(
+            f"cannot train on accelerator {accelerator!r}, {devices} devices on each of {nodes} nodes: {error} "
+            "Give `--accelerator auto --devices 1`, or install a build of torch for that device"
+        ) from error
 
 
 def _loader(run: _Run) -> DataLoader[Any]:
@@ -226,15 +245,23 @@ def _train_step(run: _Run, batch: Batch) -> dict[str, float]:
     losses = run.module(batch, adaptation=config.phase_at(run.step).adaptation)
     total = torch.stack(list(losses.values())).sum()
     values = {name: float(value.detach()) for name, value in losses.items()}
-    if not bool(torch.isfinite(total.detach())):
-        raise NonFiniteLossError(
-            f"step {run.step}: the loss is not finite ({values}); the last checkpoint in {run.folder} is kept. "
-            "Lower optimizer.learning_rate, set optimizer.clip_norm, or use precision 32-true"
-        )
+    _require_finite(run, total.detach(), f"the loss is not finite ({values})")
     run.optimizer.zero_grad(set_to_none=True)
     run.fabric.backward(total)
     if config.optimizer.clip_norm is not None:
-        run.fabric.clip_gradients(run.module, run.wrapped_optimizer, max_norm=config.optimizer.clip_norm)
+        norm = run.fabric.clip_gradients(
+            run.module, run.wrapped_optimizer, max_norm=config.optimizer.clip_norm, error_if_nonfinite=False
+        )
+        if norm is not None and config.precision != "16-mixed":  # whose scaler skips such a step, and takes a smaller scale
+            _require_finite(run, norm, "the gradient is not finite")
     run.wrapped_optimizer.step()
     run.average.update(run.network)
     return {"learning_rate": rate, **values}
+
+
+def _require_finite(run: _Run, value: Tensor, fault: str) -> None:
+    if not bool(torch.isfinite(value)):
+        raise NonFiniteLossError(
+            f"step {run.step}: {fault}; the last checkpoint in {run.folder} is kept. "
+            "Lower optimizer.learning_rate, set optimizer.clip_norm, or use precision 32-true"
+        )
