@@ -10,7 +10,8 @@ from torch.utils.data import DataLoader
 from posesdk.spec import ModelSpec
 from posesdk_runtimes.errors import DataError
 from posesdk_training.config import TrainConfig
-from posesdk_training.data.dataset import KeypointDataset, SampleKey, StepSampler, collate
+from posesdk_training.data.batches import SampleKey, StepSampler, collate
+from posesdk_training.data.dataset import KeypointDataset
 
 SIZE = 128
 SIDE = 200

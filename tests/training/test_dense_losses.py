@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from posesdk_training.config import LossConfig
-from posesdk_training.data.dataset import Batch
+from posesdk_training.data.batches import Batch
 from posesdk_training.losses.dense import dense_losses, focal_heatmap_loss, mse_heatmap_loss, offset_loss
 from posesdk_training.models.logocap import DenseMaps
 

@@ -8,7 +8,7 @@ import torch
 
 from posesdk.spec import AdaptationSpec, HeadSpec, HRNetSpec, ModelSpec
 from posesdk_training.config import LossConfig, TargetConfig
-from posesdk_training.data.dataset import Batch
+from posesdk_training.data.batches import Batch
 from posesdk_training.data.targets import GridPersons, encode_dense, net_to_cells
 from posesdk_training.losses.adaptation import adaptation_losses, keep_poses, losses_of_poses
 from posesdk_training.losses.dense import dense_losses

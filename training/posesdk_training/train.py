@@ -20,7 +20,8 @@ from torch.utils.data import DataLoader
 from posesdk_runtimes.errors import CheckpointError, DataError, DeviceUnavailableError, PoseSDKError
 from posesdk_training.checkpoint import load_checkpoint, save_checkpoint
 from posesdk_training.config import TrainConfig
-from posesdk_training.data.dataset import Batch, KeypointDataset, StepSampler, collate
+from posesdk_training.data.batches import Batch, StepSampler, collate
+from posesdk_training.data.dataset import KeypointDataset
 from posesdk_training.losses.adaptation import adaptation_losses
 from posesdk_training.losses.dense import dense_losses
 from posesdk_training.models.build import build_model
@@ -252,7 +253,8 @@ def _train_step(run: _Run, batch: Batch) -> dict[str, float]:
         norm = run.fabric.clip_gradients(
             run.module, run.wrapped_optimizer, max_norm=config.optimizer.clip_norm, error_if_nonfinite=False
         )
-        if norm is not None and config.precision != "16-mixed":  # whose scaler skips such a step, and takes a smaller scale
+        # The scaler of 16-mixed skips such a step, and takes a smaller scale.
+        if norm is not None and config.precision != "16-mixed":
             _require_finite(run, norm, "the gradient is not finite")
     run.wrapped_optimizer.step()
     run.average.update(run.network)

@@ -5,16 +5,13 @@ same data.
 """
 
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from posesdk_runtimes.errors import DataError
 from posesdk_training.config import TrainConfig
@@ -26,10 +23,11 @@ from posesdk_training.data.augment import (
     transform_keypoints,
     warp_image,
 )
+from posesdk_training.data.batches import SampleKey
 from posesdk_training.data.coco import ImageRecord, KeypointSet, PersonRecord, Region, load_keypoint_set
 from posesdk_training.data.targets import GridPersons, encode_dense, net_to_cells
 
-__all__ = ["Batch", "KeypointDataset", "SampleKey", "StepSampler", "collate"]
+__all__ = ["KeypointDataset"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,81 +35,6 @@ Floats = NDArray[np.float32]
 
 ATTEMPTS = 20
 """Unreadable images in a row after which a run ends."""
-
-
-@dataclass(frozen=True, slots=True)
-class SampleKey:
-    """A sample's number in the run, its side in net px, and the phase it belongs to."""
-
-    index: int
-    size: int
-    phase: int
-
-
-class Batch:
-    """B samples. `images` (B, 3, S, S) uint8 RGB; dense targets and weights as in `DenseTargets`, batched.
-
-    `keypoints` holds, per image, the persons of the adaptation branch (P, K, 3) in net px with v = 0 outside the crop;
-    `areas` their areas (P,) in square net px. Not a dataclass on purpose: mixed precision would round the fields of
-    one, and coordinates must stay float32.
-    """
-
-    def __init__(
-        self,
-        images: torch.Tensor,
-        heatmaps: torch.Tensor,
-        heatmap_weights: torch.Tensor,
-        offsets: torch.Tensor,
-        offset_weights: torch.Tensor,
-        keypoints: list[torch.Tensor],
-        areas: list[torch.Tensor],
-    ) -> None:
-        self.images = images
-        self.heatmaps = heatmaps
-        self.heatmap_weights = heatmap_weights
-        self.offsets = offsets
-        self.offset_weights = offset_weights
-        self.keypoints = keypoints
-        self.areas = areas
-
-    def to(self, device: torch.device) -> "Batch":
-        """The same batch on a device."""
-
-        def moved(value: torch.Tensor) -> torch.Tensor:
-            return value.to(device, non_blocking=True)
-
-        return Batch(
-            moved(self.images),
-            moved(self.heatmaps),
-            moved(self.heatmap_weights),
-            moved(self.offsets),
-            moved(self.offset_weights),
-            [moved(value) for value in self.keypoints],
-            [moved(value) for value in self.areas],
-        )
-
-
-class StepSampler(Sampler[list[SampleKey]]):
-    """Batches of sample keys from `start` to the end of the run, for one rank of `world`."""
-
-    def __init__(self, config: TrainConfig, *, start: int = 0, rank: int = 0, world: int = 1) -> None:
-        self._config = config
-        self._start = start
-        self._rank = rank
-        self._world = world
-
-    def __len__(self) -> int:
-        return self._config.steps - self._start
-
-    def __iter__(self) -> Iterator[list[SampleKey]]:
-        config = self._config
-        for step in range(self._start, config.steps):
-            phase = config.phases.index(config.phase_at(step))
-            sizes = config.phases[phase].sizes
-            shares = np.array(list(sizes.values())) / sum(sizes.values())
-            size = int(np.random.default_rng((config.seed, 1, step)).choice(list(sizes), p=shares))
-            first = (step * self._world + self._rank) * config.batch_size
-            yield [SampleKey(first + item, size, phase) for item in range(config.batch_size)]
 
 
 class KeypointDataset(Dataset[dict[str, Any]]):
@@ -292,22 +215,3 @@ def _erase(mask: NDArray[np.uint8], region: Region, placement: Placement, *, con
         points = np.asarray(polygon, dtype=np.float32).reshape(-1, 2) @ matrix[:, :2].T + matrix[:, 2]
         cells = net_to_cells(points.astype(np.float32), consistent=consistent, flipped=placement.flip)
         cv2.fillPoly(mask, [np.round(cells).astype(np.int32)], 0)
-
-
-def collate(samples: list[dict[str, Any]]) -> Batch:
-    """Stacks samples; weight maps of one channel are widened where another sample of the batch has K+1."""
-    channels = max(len(sample["heatmap_weights"]) for sample in samples)
-
-    def stack(name: str) -> torch.Tensor:
-        return torch.from_numpy(np.stack([sample[name] for sample in samples]))
-
-    weights = [np.broadcast_to(s["heatmap_weights"], (channels, *s["heatmap_weights"].shape[1:])) for s in samples]
-    return Batch(
-        stack("image"),
-        stack("heatmaps"),
-        torch.from_numpy(np.stack(weights)),
-        stack("offsets"),
-        stack("offset_weights"),
-        [torch.from_numpy(sample["keypoints"]) for sample in samples],
-        [torch.from_numpy(sample["areas"]) for sample in samples],
-    )

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from posesdk_training.config import LossConfig
-from posesdk_training.data.dataset import Batch
+from posesdk_training.data.batches import Batch
 from posesdk_training.losses.matching import PoseMatch, match_poses
 from posesdk_training.losses.sampling import dynamic_convolution, heatmap_windows, local_context
 from posesdk_training.models.adaptation import reweighing, upsample

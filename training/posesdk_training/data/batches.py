@@ -1,0 +1,107 @@
+"""Which samples make a batch of a run, and what a batch holds."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Sampler
+
+from posesdk_training.config import TrainConfig
+
+__all__ = ["Batch", "SampleKey", "StepSampler", "collate"]
+
+
+@dataclass(frozen=True, slots=True)
+class SampleKey:
+    """A sample's number in the run, its side in net px, and the phase it belongs to."""
+
+    index: int
+    size: int
+    phase: int
+
+
+class Batch:
+    """B samples. `images` (B, 3, S, S) uint8 RGB; dense targets and weights as in `DenseTargets`, batched.
+
+    `keypoints` holds, per image, the persons of the adaptation branch (P, K, 3) in net px with v = 0 outside the crop;
+    `areas` their areas (P,) in square net px. Not a dataclass on purpose: mixed precision would round the fields of
+    one, and coordinates must stay float32.
+    """
+
+    def __init__(
+        self,
+        images: torch.Tensor,
+        heatmaps: torch.Tensor,
+        heatmap_weights: torch.Tensor,
+        offsets: torch.Tensor,
+        offset_weights: torch.Tensor,
+        keypoints: list[torch.Tensor],
+        areas: list[torch.Tensor],
+    ) -> None:
+        self.images = images
+        self.heatmaps = heatmaps
+        self.heatmap_weights = heatmap_weights
+        self.offsets = offsets
+        self.offset_weights = offset_weights
+        self.keypoints = keypoints
+        self.areas = areas
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on a device."""
+
+        def moved(value: torch.Tensor) -> torch.Tensor:
+            return value.to(device, non_blocking=True)
+
+        return Batch(
+            moved(self.images),
+            moved(self.heatmaps),
+            moved(self.heatmap_weights),
+            moved(self.offsets),
+            moved(self.offset_weights),
+            [moved(value) for value in self.keypoints],
+            [moved(value) for value in self.areas],
+        )
+
+
+class StepSampler(Sampler[list[SampleKey]]):
+    """Batches of sample keys from `start` to the end of the run, for one rank of `world`."""
+
+    def __init__(self, config: TrainConfig, *, start: int = 0, rank: int = 0, world: int = 1) -> None:
+        self._config = config
+        self._start = start
+        self._rank = rank
+        self._world = world
+
+    def __len__(self) -> int:
+        return self._config.steps - self._start
+
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        config = self._config
+        for step in range(self._start, config.steps):
+            phase = config.phases.index(config.phase_at(step))
+            sizes = config.phases[phase].sizes
+            shares = np.array(list(sizes.values())) / sum(sizes.values())
+            size = int(np.random.default_rng((config.seed, 1, step)).choice(list(sizes), p=shares))
+            first = (step * self._world + self._rank) * config.batch_size
+            yield [SampleKey(first + item, size, phase) for item in range(config.batch_size)]
+
+
+def collate(samples: list[dict[str, Any]]) -> Batch:
+    """Stacks samples; weight maps of one channel are widened where another sample of the batch has K+1."""
+    channels = max(len(sample["heatmap_weights"]) for sample in samples)
+
+    def stack(name: str) -> torch.Tensor:
+        return torch.from_numpy(np.stack([sample[name] for sample in samples]))
+
+    weights = [np.broadcast_to(s["heatmap_weights"], (channels, *s["heatmap_weights"].shape[1:])) for s in samples]
+    return Batch(
+        stack("image"),
+        stack("heatmaps"),
+        torch.from_numpy(np.stack(weights)),
+        stack("offsets"),
+        stack("offset_weights"),
+        [torch.from_numpy(sample["keypoints"]) for sample in samples],
+        [torch.from_numpy(sample["areas"]) for sample in samples],
+    )
