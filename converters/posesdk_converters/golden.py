@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from posesdk.poses import Poses
+from posesdk.sources import read_image
 from posesdk_converters.render import render_people
-from posesdk_runtimes.errors import SourceError
 from posesdk_training.models.logocap import LogoCap
 from posesdk_training.torch_runtime import torch_pipeline
 
@@ -23,10 +22,7 @@ def golden_image(path: Path | None) -> NDArray[np.uint8]:
     """The picture (H, W, 3) uint8 BGR at `path`, or a rendered one. Raises SourceError where it cannot be read."""
     if path is None:
         return render_people(SEED, people=PEOPLE, size=SIZE).image
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR) if path.is_file() else None
-    if image is None:
-        raise SourceError(f"golden image {path}: cannot be read as a picture; give a PNG or JPEG file")
-    return image.astype(np.uint8, copy=False)
+    return read_image(path)
 
 
 def expected_poses(model: LogoCap, image: NDArray[np.uint8]) -> Poses:

@@ -54,8 +54,8 @@ def open_source(source: Source, on_fault: OnFault | None = None) -> FrameStream:
     return stream
 
 
-def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
-    """A picture (H, W, 3) uint8 BGR, turned as its EXIF orientation says. Raises SourceError."""
+def read_image(path: str | os.PathLike[str], *, oriented: bool = True) -> NDArray[np.uint8]:
+    """A picture (H, W, 3) uint8 BGR, turned as its EXIF orientation says, or as it is stored. Raises SourceError."""
     try:
         data = Path(path).read_bytes()
     except OSError as error:
@@ -65,7 +65,8 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     if data.startswith(_PNG_START) and _PNG_END not in data[-1024:]:  # libpng would write to stderr
         raise SourceError(f"cannot read image {path}: the file is cut off; copy it again")
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        flags = cv2.IMREAD_COLOR if oriented else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         raise SourceError(f"cannot read image {path}: {error.err or error}") from error
     if image is None:

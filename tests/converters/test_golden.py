@@ -36,5 +36,5 @@ def test_a_picture_without_poses_above_the_threshold_still_expects_some(tiny_che
 def test_picture_that_is_none_is_refused(tmp_path):
     path = tmp_path / "broken.png"
     path.write_bytes(cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))[1].tobytes()[:20])
-    with pytest.raises(SourceError, match=r"broken\.png: cannot be read as a picture"):
+    with pytest.raises(SourceError, match=r"cannot read image .*broken\.png"):
         golden_image(path)

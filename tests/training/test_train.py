@@ -138,6 +138,15 @@ def test_gradient_that_is_no_number_ends_the_run_before_the_weights_take_it(
     assert not (tmp_path / "last.ckpt").exists()
 
 
+def test_fault_of_a_loader_process_is_one_line(tiny_run: ModuleType, tiny_set: TinySet, tmp_path: Path) -> None:
+    config = tiny_run.tiny_config(tiny_set[0], tmp_path)
+    data = config.data.model_copy(update={"workers": 1})
+    with pytest.raises(DataError) as caught:
+        fit(config.model_copy(update={"data": data}), tmp_path / "run", accelerator="cpu")
+    assert str(caught.value).startswith("20 images in a row could not be read")
+    assert "\n" not in str(caught.value)
+
+
 def test_loss_scale_of_half_precision_is_resumed(tiny_run: ModuleType, tiny_set: TinySet, tmp_path: Path) -> None:
     config = tiny_run.tiny_config(*tiny_set)
     scales = []

@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from posesdk.skeleton import COCO_17, Skeleton
 from posesdk.spec import ModelSpec
 from posesdk_runtimes.errors import DataError
 from posesdk_training.models.build import preset
@@ -57,7 +56,6 @@ class DataConfig(_Section):
     """The sets, and how their samples are loaded."""
 
     sets: tuple[DatasetConfig, ...]
-    skeleton: Skeleton = COCO_17
     workers: Annotated[int, Field(ge=0)] = 2
     cache_images: bool = False
 

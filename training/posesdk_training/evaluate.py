@@ -9,15 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from posesdk.skeleton import COCO_17, Skeleton
-from posesdk.sources import IMAGE_SUFFIXES
-from posesdk_runtimes.errors import DataError, SourceError
+from posesdk.sources import IMAGE_SUFFIXES, read_image
+from posesdk_runtimes.errors import DataError
 from posesdk_training.evaluated_model import MAX_PERSONS, EvaluatedModel
 
 __all__ = [
@@ -72,7 +71,7 @@ def predict(
     floor = model.min_score if min_score is None else min_score
     results: Results = []
     for done, (image_id, path) in enumerate(images, start=1):
-        poses = model.detect(_read_image(path)).above(floor)[:MAX_PERSONS]
+        poses = model.detect(_pixels(path)).above(floor)[:MAX_PERSONS]
         results += poses.to_coco(image_id, PERSON)
         if on_image is not None:
             on_image(done)
@@ -239,18 +238,15 @@ def count_false_positives(
         raise DataError(f"no pictures in {folder}; give a folder of pictures without people")
     persons = 0
     for done, path in enumerate(paths, start=1):
-        persons += len(model.detect(_read_image(path)).above(level))
+        persons += len(model.detect(_pixels(path)).above(level))
         if on_image is not None:
             on_image(done)
     return FalsePositives(len(paths), persons, level)
 
 
-def _read_image(path: Path) -> Image:
-    """Pixels as they are stored: annotations know nothing of an EXIF orientation."""
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    if image is None:
-        raise SourceError(f"cannot read image {path} of the evaluation; check the image folder")
-    return np.asarray(image, np.uint8)
+def _pixels(path: Path) -> Image:
+    """As they are stored: annotations know nothing of an EXIF orientation."""
+    return read_image(path, oriented=False)
 
 
 def _read(annotations: Path) -> dict[str, Any]:

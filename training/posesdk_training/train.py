@@ -5,6 +5,7 @@ import logging
 import os
 import pickle
 import time
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -211,6 +212,14 @@ def _loader(run: _Run) -> DataLoader[Any]:
     )
 
 
+def _batches(run: _Run) -> Iterator[Batch]:
+    try:
+        yield from _loader(run)
+    except DataError as error:
+        # A loader process puts its traceback before the message.
+        raise DataError(str(error).rpartition(f"{DataError.__name__}: ")[2].strip()) from error
+
+
 def _quiet_worker(_: int) -> None:
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
@@ -224,7 +233,7 @@ def _loop(run: _Run, last_step: int) -> None:
     samples = config.batch_size * fabric.world_size
     log = RunLog(run.folder, step=run.step, every=config.log_every, samples=samples) if first else None
     with log or nullcontext(), ProgressBar(run.step, last_step, shown=first) as advance:
-        for batch in _loader(run):
+        for batch in _batches(run):
             if run.step >= last_step:
                 break
             figures = _train_step(run, batch.to(fabric.device))

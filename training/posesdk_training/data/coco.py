@@ -65,7 +65,7 @@ def load_keypoint_set(config: DatasetConfig, skeleton: Skeleton) -> KeypointSet:
     Raises DataError for a file that is not COCO keypoints or whose keypoints are not the skeleton's.
     """
     try:
-        tree = json.loads(config.annotations.read_text())
+        tree = json.loads(config.annotations.read_bytes())
         by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
         for annotation in tree["annotations"]:
             by_image[annotation["image_id"]].append(annotation)
@@ -75,11 +75,21 @@ def load_keypoint_set(config: DatasetConfig, skeleton: Skeleton) -> KeypointSet:
             for entry in tree["images"]
             if by_image[entry["id"]] or not config.only_with_persons
         )
-    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+    except OSError as error:
+        raise DataError(
+            f"data set {config.name!r}: cannot read {config.annotations}: {error.strerror}; check its path in the "
+            "configuration, and data.root"
+        ) from error
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"cannot read COCO keypoints of data set {config.name!r} from {config.annotations}: {error!r}; "
             "expected a JSON object with images, annotations and categories"
         ) from error
+    if images and not config.images.is_dir():
+        raise DataError(
+            f"data set {config.name!r}: there is no folder {config.images}; check its path in the configuration, and "
+            "data.root"
+        )
     people = sum(person.is_labelled for image in images for person in image.persons)
     logger.info("data set %s: %d images, %d persons with keypoints", config.name, len(images), people)
     return KeypointSet(config, images, _annotated(config, skeleton))
@@ -101,7 +111,7 @@ def _check_categories(config: DatasetConfig, categories: list[dict[str, Any]], s
             raise DataError(
                 f"data set {config.name!r}: {config.annotations} labels {len(names)} keypoints {names[:3]}..., "
                 f"the skeleton {skeleton.name} has {len(skeleton)} {skeleton.keypoints[:3]}...; "
-                "give the data configuration the set's own skeleton"
+                "give the model the set's own skeleton"
             )
 
 
@@ -110,9 +120,12 @@ def _image(config: DatasetConfig, entry: dict[str, Any], annotations: list[dict[
     masked: list[Region] = []
     for annotation in annotations:
         is_crowd = bool(annotation.get("iscrowd", 0))
-        keypoints = np.asarray(annotation.get("keypoints", ()), dtype=np.float32).reshape(-1, 3)
+        keypoints = np.asarray(annotation.get("keypoints") or [0] * 3 * count, dtype=np.float32).reshape(-1, 3)
         if len(keypoints) != count:
-            keypoints = np.zeros((count, 3), dtype=np.float32)
+            raise DataError(
+                f"data set {config.name!r}: annotation {annotation.get('id')} of {config.annotations} has "
+                f"{len(keypoints)} keypoints, the skeleton has {count}; give the model the set's own skeleton"
+            )
         x, y, width, height = annotation["bbox"]
         box = np.array([x, y, x + width, y + height], dtype=np.float32)
         person = PersonRecord(keypoints, box, float(annotation.get("area", width * height)), is_crowd)

@@ -5,6 +5,7 @@ same data.
 """
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 from torch.utils.data import Dataset
 
-from posesdk_runtimes.errors import DataError
+from posesdk.sources import read_image
+from posesdk_runtimes.errors import DataError, SourceError
 from posesdk_training.config import TrainConfig
 from posesdk_training.data.augment import (
     Placement,
@@ -38,14 +40,14 @@ ATTEMPTS = 20
 
 
 class KeypointDataset(Dataset[dict[str, Any]]):
-    """Random crops of the configured sets. An image that cannot be read is skipped with a warning, and counted."""
+    """Random crops of the configured sets. An image that cannot be read is skipped, with one warning."""
 
     def __init__(self, config: TrainConfig) -> None:
         self._config = config
-        self._sets = tuple(load_keypoint_set(entry, config.data.skeleton) for entry in config.data.sets)
+        self._sets = tuple(load_keypoint_set(entry, config.model.skeleton) for entry in config.data.sets)
         self._cache: dict[tuple[int, int], NDArray[np.uint8]] = {}
         self._order: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, dtype=np.int64))
-        self.skipped = 0
+        self._unreadable: set[Path] = set()
         for keypoint_set in self._sets:
             if not keypoint_set.images:
                 raise DataError(
@@ -85,14 +87,16 @@ class KeypointDataset(Dataset[dict[str, Any]]):
         if cached is not None:
             return cached
         path = self._sets[set_index].images[image_index].path
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-        if image is None:
-            self.skipped += 1
-            logger.warning("skipped %s: not a readable image (%d skipped so far)", path, self.skipped)
+        try:
+            image = read_image(path, oriented=False)  # as the annotations are
+        except SourceError as error:
+            if path not in self._unreadable:
+                self._unreadable.add(path)
+                logger.warning("skipped: %s (%d images skipped so far)", error, len(self._unreadable))
             return None
         if self._config.data.cache_images:
-            self._cache[(set_index, image_index)] = image  # type: ignore[assignment]
-        return image  # type: ignore[return-value]
+            self._cache[(set_index, image_index)] = image
+        return image
 
     def _sample(
         self,
