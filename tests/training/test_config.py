@@ -72,6 +72,10 @@ def test_phase_of_a_step(write, step, adaptation):
         ({"phases": [{"mixture": {"b": 1.0}, "sizes": {128: 1.0}}]}, r"no data set named \['b'\]"),
         ({"phases": [{"mixture": {"a": 0.0}, "sizes": {128: 1.0}}]}, "positive weight"),
         ({"phases": [{"mixture": {"a": 1.0}, "sizes": {130: 1.0}}]}, "not multiples of 32"),
+        ({"phases": [{"mixture": {"a": 1.0}, "sizes": {0: 1.0}}]}, r"phases\.0\.sizes"),
+        ({"phases": [{"mixture": {"a": -1.0}, "sizes": {128: 1.0}}]}, r"phases\.0\.mixture"),
+        ({"data": {"sets": 2 * TREE["data"]["sets"]}}, "names of their own"),
+        ({"targets": {"center_keypoints": ["tail"]}}, r"center_keypoints: \['tail'\]"),
     ],
 )
 def test_configuration_that_does_not_fit_is_named(write, changes, message):
@@ -136,3 +140,46 @@ def test_data_root_stands_before_relative_paths_alone(tmp_path):
     assert (str(entry.annotations), str(entry.images)) == ("elsewhere/a.json", "/photos")
     (moved,) = load_config(path, ("data.root=/mnt/data",)).data.sets
     assert str(moved.annotations) == "/mnt/data/a.json"
+
+
+def test_entries_of_lists_and_sizes_can_be_overridden(write):
+    sets = [{"name": name, "annotations": f"{name}.json", "images": "photos"} for name in "ab"]
+    phase = {"mixture": {"a": 1.0}, "sizes": {64: 1.0, 128: 1.0}}
+    path = write(data={"sets": sets}, phases=[phase])
+    changes = ("data.sets.1.images=/elsewhere", "phases.0.sizes.64=0.25", "model.adaptation.message_channels=[]")
+    config = load_config(path, (*changes, "model.adaptation.reweigh_sigma=null", "optimizer.learning_rate=2e-3"))
+    assert [str(entry.images) for entry in config.data.sets] == ["photos", "/elsewhere"]
+    assert config.phases[0].sizes == {64: 0.25, 128: 1.0}
+    assert config.model.adaptation.message_channels == ()
+    assert config.model.adaptation.reweigh_sigma is None
+    assert config.optimizer.learning_rate == 0.002
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("phases.2.adaptation=false", "'phases' is a list of 2, which has no '2'"),
+        ("phases.first.adaptation=false", "has no 'first'"),
+        ("steps=[", "as YAML"),
+    ],
+)
+def test_override_that_cannot_be_applied_says_why(write, override, message):
+    with pytest.raises(ValueError, match=message):
+        load_config(write(), (override,))
+
+
+def test_fault_of_a_configuration_is_one_line_with_its_field(write):
+    with pytest.raises(DataError) as caught:
+        load_config(write(), ("optimizer.speed=1", "steps=abc"))
+    message = str(caught.value)
+    assert "optimizer.speed: Extra inputs" in message
+    assert "steps: Input should be a valid integer" in message
+    assert "\n" not in message
+    assert "http" not in message
+
+
+def test_configuration_that_is_no_text_is_refused_by_name(tmp_path):
+    path = tmp_path / "binary.yaml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match=r"binary\.yaml"):
+        load_config(path)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from posesdk.spec import ModelSpec
 from posesdk_runtimes.errors import DataError
 from posesdk_training.models.build import preset
+from posesdk_training.overrides import apply_override, merged
 
 __all__ = [
     "AugmentConfig",
@@ -26,6 +27,7 @@ __all__ = [
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 PositiveInt = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0)]
 Range = tuple[float, float]
 
 
@@ -156,8 +158,8 @@ class PhaseConfig(_Section):
     """
 
     until: Annotated[float, Field(gt=0, le=1)] = 1.0
-    mixture: dict[str, float]
-    sizes: dict[int, float]
+    mixture: dict[str, Share]
+    sizes: dict[PositiveInt, Share]
     adaptation: bool = True
 
 
@@ -188,6 +190,11 @@ class TrainConfig(_Section):
         if self.loss.refined_window is not None and self.loss.refined_window % 2 == 0:
             raise ValueError(f"loss.refined_window {self.loss.refined_window} must be odd, so that it has a center")
         names = {entry.name for entry in self.data.sets}
+        if len(names) < len(self.data.sets):
+            raise ValueError(f"data sets need names of their own, got {[entry.name for entry in self.data.sets]}")
+        keypoints = self.model.skeleton.keypoints
+        if strange := set(self.targets.center_keypoints) - set(keypoints):
+            raise ValueError(f"targets.center_keypoints: {sorted(strange)} are none of the model's {keypoints}")
         ends = [phase.until for phase in self.phases]
         if not ends or ends != sorted(ends) or ends[-1] != 1.0:
             raise ValueError(f"phases must end at rising fractions, the last at 1.0; got {ends}")
@@ -221,13 +228,13 @@ def load_config(path: Path, overrides: tuple[str, ...] = ()) -> TrainConfig:
     that cannot be read or does not fit, naming the field.
     """
     try:
-        tree = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise DataError(f"cannot read the training configuration {path}: {error}") from error
     if not isinstance(tree, dict):
         raise DataError(f"the training configuration {path} is not a mapping of keys to values")
     for override in overrides:
-        _apply(tree, override)
+        apply_override(tree, override)
     if isinstance(tree.get("model"), str):
         tree["model"] = preset(tree["model"])
     elif isinstance(tree.get("model"), dict) and "preset" in tree["model"]:
@@ -236,7 +243,8 @@ def load_config(path: Path, overrides: tuple[str, ...] = ()) -> TrainConfig:
     try:
         return TrainConfig.model_validate(_with_convention(tree))
     except ValidationError as error:
-        raise DataError(f"the training configuration {path} does not fit: {error}") from error
+        faults = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}".lstrip(": ") for fault in error.errors())
+        raise DataError(f"the training configuration {path} does not fit: {'; '.join(faults)}") from error
 
 
 PAPER_SWITCHES: dict[str, dict[str, Any]] = {
@@ -254,7 +262,7 @@ PAPER_SWITCHES: dict[str, dict[str, Any]] = {
 def _with_convention(tree: dict[str, Any]) -> dict[str, Any]:
     model = tree.get("model")
     convention = model.get("convention") if isinstance(model, dict) else getattr(model, "convention", None)
-    return _merged(PAPER_SWITCHES, tree) if convention == "paper" else tree
+    return merged(PAPER_SWITCHES, tree) if convention == "paper" else tree
 
 
 def _join_root(data: Any) -> None:
@@ -270,27 +278,4 @@ def _join_root(data: Any) -> None:
 
 def _derived(tree: dict[str, Any]) -> dict[str, Any]:
     base = preset(tree["preset"]).model_dump()
-    return _merged(base, {key: value for key, value in tree.items() if key != "preset"})
-
-
-def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    result = dict(base)
-    for key, value in changes.items():
-        both = isinstance(value, dict) and isinstance(result.get(key), dict)
-        result[key] = _merged(result[key], value) if both else value
-    return result
-
-
-def _apply(tree: dict[str, Any], override: str) -> None:
-    key, separator, text = override.partition("=")
-    if not separator or not key:
-        raise ValueError(f"expected key=value, got {override!r}; example: optimizer.learning_rate=0.001")
-    *parents, last = key.split(".")
-    node = tree
-    for index, parent in enumerate(parents):
-        if index == 0 and parent == "model" and isinstance(node.get("model"), str):
-            node["model"] = {"preset": node["model"]}
-        node = node.setdefault(parent, {})
-        if not isinstance(node, dict):
-            raise ValueError(f"cannot set {key!r}: {parent!r} is a value, not a section")
-    node[last] = yaml.safe_load(text)
+    return merged(base, {key: value for key, value in tree.items() if key != "preset"})
