@@ -132,8 +132,9 @@ class Payload:
         ({}, "state_dict"),
         ({"epoch": 3, "weight": torch.zeros(1)}, r"1 unexpected \(epoch\), which are no tensors"),
         (torch.zeros(3), "holds a Tensor"),
+        ({"state_dict": torch.zeros(3)}, "13 missing"),
     ],
-    ids=["code", "list", "empty", "no-tensor", "tensor"],
+    ids=["code", "list", "empty", "no-tensor", "tensor", "wrapped tensor"],
 )
 def test_content_that_is_no_state_dict_is_refused(tmp_path, capsys, content, said):
     with pytest.raises(CheckpointError, match=said):

@@ -13,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from posesdk_runtimes.errors import CheckpointError, DataError, DeviceUnavailableError
 from posesdk_training import train
 from posesdk_training.checkpoint import load_checkpoint
+from posesdk_training.models.build import build_model
 from posesdk_training.train import NonFiniteLossError, fit
 
 TinySet = tuple[Path, Path]
@@ -200,3 +201,15 @@ def test_weights_can_start_a_run_of_another_size(tiny_run: ModuleType, tiny_set:
     start, end = (load_checkpoint(path).state_dict["final_layer_cls.weight"] for path in (first, second))
     assert start.shape == end.shape
     assert not torch.equal(start, torch.zeros_like(start))
+
+
+def test_backbone_of_another_project_can_start_a_run(tiny_run: ModuleType, tiny_set: TinySet, tmp_path: Path) -> None:
+    """Published ImageNet weights: no prefix, a classifier that the model has no use for."""
+    config = tiny_run.tiny_config(*tiny_set, init_from=tmp_path / "imagenet.pth")
+    backbone = {
+        key: torch.full_like(value, 2) for key, value in build_model(config.model).backbone.state_dict().items()
+    }
+    torch.save(backbone | {"classifier.weight": torch.zeros(3)}, tmp_path / "imagenet.pth")
+    network = train._Run(config, tmp_path, Fabric(accelerator="cpu")).network
+    assert all(bool((value == 2).all()) for value in network.backbone.state_dict().values())
+    assert not bool((network.final_layer_cls.weight == 2).any())

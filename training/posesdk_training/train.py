@@ -29,6 +29,7 @@ from posesdk_training.models.build import build_model
 from posesdk_training.models.logocap import LogoCap
 from posesdk_training.optimizer import WeightAverage, learning_rate, make_optimizer
 from posesdk_training.run_log import ProgressBar, RunLog
+from posesdk_training.torch_file import read_torch_weights
 
 __all__ = ["NonFiniteLossError", "fit"]
 
@@ -36,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 STATE_FILE = "last.ckpt"
 WEIGHTS_FILE = "last.safetensors"
+BACKBONE = "backbone."
+"""What the names of a backbone's weights start with in a model."""
 
 
 class NonFiniteLossError(PoseSDKError):
@@ -142,10 +145,14 @@ class _Run:
 
 
 def _initialise(network: LogoCap, path: Path) -> None:
-    """Takes over every weight of a checkpoint whose name and shape fit; says how many did."""
-    source = load_checkpoint(path).state_dict
+    """Takes over every weight of a checkpoint whose name and shape fit; says how many did.
+
+    A file that torch.save wrote may hold a backbone alone, such as HRNet's published ImageNet weights.
+    """
+    source = load_checkpoint(path).state_dict if path.suffix == ".safetensors" else read_torch_weights(path)
     target = network.state_dict()
-    fitting = {key: value for key, value in source.items() if key in target and target[key].shape == value.shape}
+    named = {f"{BACKBONE}{key}": value for key, value in source.items()} | source
+    fitting = {key: value for key, value in named.items() if key in target and target[key].shape == value.shape}
     if not fitting:
         raise CheckpointError(f"cannot initialise from {path}: none of its {len(source)} tensors fits this model")
     network.load_state_dict(fitting, strict=False)

@@ -1,11 +1,9 @@
 """Published LOGO-CAP checkpoints (cherubicXN/logocap): the architecture is read off the tensor shapes."""
 
 import os
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from posesdk.skeleton import COCO_17
@@ -13,6 +11,7 @@ from posesdk.spec import AdaptationSpec, DecodeSpec, HeadSpec, HRNetSpec, InputS
 from posesdk_runtimes.errors import CheckpointError
 from posesdk_training.checkpoint import Checkpoint, key_faults, load_weights
 from posesdk_training.models.build import build_model
+from posesdk_training.torch_file import read_torch_weights
 
 __all__ = ["PUBLISHED_SHORT_SIDES", "ImportOptions", "import_logocap"]
 
@@ -60,45 +59,13 @@ class ImportOptions:
 def import_logocap(path: str | os.PathLike[str], options: ImportOptions | None = None) -> Checkpoint:
     """The checkpoint in a published file, with `frame` and `convention` "published" and the flip test on.
 
-    Takes a plain state_dict, or the `best_state_dict` or `state_dict` of a resumable one. Raises CheckpointError for a
-    file that cannot be read, or whose keys or shapes are not of the published layout.
+    Takes what `read_torch_weights` does. Raises CheckpointError for a file that cannot be read, or whose keys or shapes
+    are not of the published layout.
     """
-    tensors = _state_dict(_read(path), path)
+    tensors = read_torch_weights(path)
     spec = _spec(tensors, options or ImportOptions(), path)
     load_weights(build_model(spec), tensors, source=path)
     return Checkpoint(spec, tensors, {"imported_from": os.path.basename(path), "weights_licence": LICENCE})
-
-
-def _read(path: str | os.PathLike[str]) -> object:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"published checkpoint {path}: no such file; check the path") from error
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, LookupError, ValueError) as error:
-        # The reader's own message advises to load without weights_only, which would run what the file says.
-        raise CheckpointError(
-            f"published checkpoint {path}: cannot be read as plain weights; it may be truncated, of another kind, or "
-            "hold more than tensors. Download it again, or give a file that torch.save wrote from a state_dict"
-        ) from error
-
-
-def _state_dict(content: object, path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    if isinstance(content, Mapping):
-        content = content.get("best_state_dict") or content.get("state_dict") or content
-    if not isinstance(content, Mapping) or not content:
-        raise CheckpointError(
-            f"published checkpoint {path}: holds a {type(content).__name__} instead of a state_dict; "
-            "give a published LOGO-CAP checkpoint"
-        )
-    if strange := [str(key) for key, value in content.items() if not isinstance(value, Tensor)]:
-        raise CheckpointError(
-            f"published checkpoint {path}: {key_faults(unexpected=strange)}, which are no tensors; "
-            "give a published LOGO-CAP checkpoint"
-        )
-    return {
-        str(key).removeprefix("module."): value.float() if value.is_floating_point() else value
-        for key, value in content.items()
-    }
 
 
 def _spec(tensors: Mapping[str, Tensor], options: ImportOptions, path: str | os.PathLike[str]) -> ModelSpec:
