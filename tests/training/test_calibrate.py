@@ -80,6 +80,20 @@ def test_keypoint_threshold_lies_between_right_and_wrong_keypoints(truth):
     assert chosen.keypoint_precision == 1.0
 
 
+def test_keypoint_that_is_not_labelled_is_wrong(truth):
+    tree = json.loads(truth.read_text())
+    scores = np.where(np.arange(17) < 13, 0.6, 0.2)
+    results = [result(person, 0.5, keypoint_scores=scores) for person in tree["annotations"]]
+    for person in tree["annotations"]:
+        points = np.array(person["keypoints"]).reshape(17, 3)
+        points[13:] = 0
+        person |= {"keypoints": points.ravel().tolist(), "num_keypoints": 13}
+    truth.write_text(json.dumps(tree))
+    chosen = choose_thresholds(truth, results)
+    assert chosen.keypoint == pytest.approx(0.6)
+    assert chosen.keypoint_precision == 1.0
+
+
 def test_nothing_found_is_said(truth):
     people = json.loads(truth.read_text())["annotations"]
     with pytest.raises(DataError, match="no person is found"):

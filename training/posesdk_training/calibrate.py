@@ -53,7 +53,8 @@ def choose_thresholds(
 ) -> Thresholds:
     """The thresholds at which the results of a model, down to score 0, have the best F1 on a COCO file.
 
-    A person is right at OKS 0.5. A keypoint of such a person is right within half a similarity, where it is labelled.
+    A person is right at OKS 0.5. A keypoint of such a person is right at half a similarity; one that is not labelled,
+    as a rule because it is not in the picture, is wrong wherever it is.
     Raises DataError when no person is found at OKS 0.5: there is nothing to choose from.
     """
     matching = match_results(annotations, results, image_ids=image_ids, skeleton=skeleton)
@@ -66,17 +67,16 @@ def choose_thresholds(
 
 
 def _keypoints(matching: Matching, skeleton: Skeleton) -> tuple[Floats, NDArray[np.bool_]]:
-    """Score of every labelled keypoint of the matched persons, and whether it is right."""
+    """Score of every keypoint of the matched persons, and whether it is right."""
     values, good = [], []
     variances = (2 * skeleton.sigma_array.astype(np.float64)) ** 2
     for result, person in matching.matches:
         found = np.array(result["keypoints"]).reshape(-1, 3)
         truth = np.array(person["keypoints"], dtype=np.float64).reshape(-1, 3)
-        labelled = truth[:, 2] > 0
         distance = ((found[:, :2] - truth[:, :2]) ** 2).sum(1)
         similarity = np.exp(-distance / (2 * max(person["area"], 1.0) * variances))
-        values.append(found[labelled, 2])
-        good.append(similarity[labelled] >= GOOD_KEYPOINT)
+        values.append(found[:, 2])
+        good.append((similarity >= GOOD_KEYPOINT) & (truth[:, 2] > 0))
     return np.concatenate(values), np.concatenate(good)
 
 
