@@ -17,13 +17,14 @@ from pydantic import TypeAdapter, ValidationError
 from posesdk import __version__
 from posesdk.adapt import uses_attraction
 from posesdk.bundle import GOLDEN_EXPECTED, GOLDEN_IMAGE, build_manifest_files, write_bundle, write_manifest
-from posesdk.manifest import Accuracy, Licence, Manifest, Precision, Variant
+from posesdk.manifest import Accuracy, Licence, Manifest, Name, Precision, Variant
+from posesdk.outputs import writing
 from posesdk.spec import InputSpec, ModelSpec
 from posesdk_converters.golden import expected_poses, golden_image
 from posesdk_converters.onnx import export_adapt, export_trunk
 from posesdk_converters.target import Conversion, find_target, portable_variant, target_names
 from posesdk_converters.verify import Parity, verify_variants
-from posesdk_runtimes.errors import ArtifactError, SourceError
+from posesdk_runtimes.errors import ArtifactError, PoseSDKError, SourceError
 from posesdk_training.checkpoint import Checkpoint, load_weights
 from posesdk_training.models.build import build_model
 from posesdk_training.models.logocap import LogoCap
@@ -58,7 +59,13 @@ class Converted:
 
 
 def check_request(spec: ModelSpec, request: Request) -> None:
-    """Raises ValueError for a target, a precision or a size that cannot be had."""
+    """Raises ValueError for a name, a target, a precision or a size that cannot be had."""
+    for title, value in (("name", request.name or spec.name), ("version", request.version)):
+        if not _is_name(value):
+            raise ValueError(
+                f"{title} {value!r}: expected up to 100 letters, digits, dots, dashes and underscores, the first one a "
+                f"letter or a digit; give another with --{title}"
+            )
     if not request.targets:
         raise ValueError(f"no target; known: {', '.join(target_names())}")
     for name in request.targets:
@@ -74,20 +81,25 @@ def check_request(spec: ModelSpec, request: Request) -> None:
 def convert(checkpoint: Checkpoint, request: Request, output: Path, *, step: Callable[[str], None]) -> Converted:
     """Writes the bundle `output` in one step; `step` is told what is being done.
 
-    Raises ValueError as `check_request` does, and GateError where a variant does not equal the torch model.
+    Raises ValueError as `check_request` does, GateError where a variant does not equal the torch model, and
+    PoseSDKError where the bundle cannot be written.
     """
     check_request(checkpoint.spec, request)
+    if output.is_dir():
+        raise PoseSDKError(f"cannot write {output}: it is a folder; give the name of a file")
     accuracy = _read_accuracy(request.accuracy)
     image = golden_image(request.golden)
     model = _model(checkpoint, request)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as scratch:
-        folder = Path(scratch)
+    with writing(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        scratch = tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-")
+    with scratch as name:
+        folder = Path(name)
         portable = _export(model, folder, request, step)
         variants: tuple[Variant, ...] = ()
-        for name in request.targets:
-            step(f"converting for target {name}")
-            variants += find_target(name).convert(Conversion(folder, portable, request.precisions))
+        for target in request.targets:
+            step(f"converting for target {target}")
+            variants += find_target(target).convert(Conversion(folder, portable, request.precisions))
         variants += (portable,)
         step("comparing every variant with the torch model")
         parities = verify_variants(model, folder, variants, image)
@@ -96,8 +108,17 @@ def convert(checkpoint: Checkpoint, request: Request, output: Path, *, step: Cal
         step(f"writing {output}")
         manifest = _manifest(checkpoint, model.spec, folder, request, variants=variants, accuracy=accuracy)
         write_manifest(folder, manifest)
-        write_bundle(folder, output)
+        with writing(output):
+            write_bundle(folder, output)
     return Converted(manifest, parities)
+
+
+def _is_name(text: str) -> bool:
+    try:
+        TypeAdapter(Name).validate_python(text)
+    except ValidationError:
+        return False
+    return True
 
 
 def _model(checkpoint: Checkpoint, request: Request) -> LogoCap:
@@ -153,24 +174,20 @@ def _manifest(
     notes = dict(checkpoint.metadata)
     weights = notes.pop(WEIGHTS_LICENCE_KEY, "not stated")
     data = [name.strip() for name in notes.pop(TRAINING_DATA_KEY, "").split(";")]
-    try:
-        return Manifest(
-            id=spec.name,
-            version=request.version,
-            model=spec,
-            created=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            variants=variants,
-            files=build_manifest_files(folder),
-            accuracy=accuracy,
-            licence=Licence(code=CODE_LICENCE, weights=weights, training_data=tuple(name for name in data if name)),
-            provenance={
-                **notes,
-                "converter": f"posesdk {__version__}, torch {torch.__version__}, onnx {onnx.__version__}",
-            },
-        )
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ValueError(f"manifest, {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    return Manifest(
+        id=spec.name,
+        version=request.version,
+        model=spec,
+        created=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        variants=variants,
+        files=build_manifest_files(folder),
+        accuracy=accuracy,
+        licence=Licence(code=CODE_LICENCE, weights=weights, training_data=tuple(name for name in data if name)),
+        provenance={
+            **notes,
+            "converter": f"posesdk {__version__}, torch {torch.__version__}, onnx {onnx.__version__}",
+        },
+    )
 
 
 def _read_accuracy(path: Path | None) -> tuple[Accuracy, ...]:

@@ -128,6 +128,8 @@ def test_fixed_size_name_version_and_accuracy_reach_the_manifest(tiny_checkpoint
         (("CHECKPOINT", "--target", "cpu", "--precision", "fp33"), 2, "--precision fp33: expected"),
         (("CHECKPOINT", "--target", "cpu", "--input-size", "100x64"), 2, "multiples of 32"),
         (("CHECKPOINT", "--target", "cpu", "--input-size", "big"), 2, "expected HEIGHTxWIDTH"),
+        (("CHECKPOINT", "--target", "cpu", "--name", "a/b"), 2, "name 'a/b': expected"),
+        (("CHECKPOINT", "--target", "cpu", "--version", ""), 2, "version '': expected"),
         (("CHECKPOINT", "--target", "cpu", "--golden", "none.png"), 6, "cannot read image none.png"),
         (("CHECKPOINT", "--target", "cpu", "--accuracy", "none.json"), 6, "none.json: cannot be read"),
     ],
@@ -141,6 +143,17 @@ def test_fault_is_one_line_with_its_exit_code(tiny_checkpoint, tmp_path, argumen
     assert result.stderr.count("\n") == 1
     assert result.stdout == ""
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["folder", "file/out.posebundle"])
+def test_output_that_cannot_be_written_is_said_before_the_work(tiny_checkpoint, tmp_path, place, monkeypatch):
+    monkeypatch.setattr(package, "export_trunk", None)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    result = run(tiny_checkpoint, "--target", "onnx", "-o", tmp_path / place)
+    assert result.exit_code == 1
+    assert f"cannot write {tmp_path / place}" in result.stderr
+    assert result.stderr.count("\n") == 1
 
 
 def test_accuracy_of_another_form_is_refused(tiny_checkpoint, tmp_path):
