@@ -19,9 +19,10 @@ from torch.export import Dim
 from posesdk.adapt import uses_attraction
 from posesdk_runtimes.errors import GateError
 from posesdk_runtimes.registry import open_runtime
+from posesdk_training.models.graphs import Adapt, Trunk
 from posesdk_training.models.logocap import LogoCap
 
-__all__ = ["OPSET", "PERSON_COUNTS", "Adapt", "Trunk", "check_graph", "export_adapt", "export_trunk", "relative_error"]
+__all__ = ["OPSET", "PERSON_COUNTS", "check_graph", "export_adapt", "export_trunk", "relative_error"]
 
 OPSET = 18
 """The exporter's native floor; every runtime of the SDK reads it."""
@@ -32,45 +33,7 @@ MAX_BATCH = 64
 MAX_PERSONS = 1024
 MAX_SIDE = 8192
 """Bounds of the dynamic dimensions, written nowhere into the graph."""
-LEVELS = 255.0
-
 Size = tuple[int, int]
-
-
-class Trunk(nn.Module):
-    """`image` uint8 (B, H, W, 3) RGB -> heatmaps (B, K+1, h, w), offsets (B, 2K, h, w), embedding (B, h, w, d)."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, model: LogoCap) -> None:
-        super().__init__()
-        self.model = model
-        source = model.spec.input
-        self.register_buffer("mean", LEVELS * torch.tensor(source.mean).view(1, 3, 1, 1))
-        self.register_buffer("std", LEVELS * torch.tensor(source.std).view(1, 3, 1, 1))
-        self.eval()
-
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The dense maps of a batch of images."""
-        # TensorRT takes a uint8 input only into a Cast, so the cast comes before the transpose.
-        pixels = image.float().permute(0, 3, 1, 2)
-        maps = self.model((pixels - self.mean) / self.std)
-        return maps.heatmaps, maps.offsets, maps.embedding.permute(0, 2, 3, 1)
-
-
-class Adapt(nn.Module):
-    """`context` (N, K*d, n, n) -> attraction maps (N, K, n, n), before the clamp."""
-
-    def __init__(self, model: LogoCap) -> None:
-        super().__init__()
-        self.joints_mlp = model.joints_mlp
-        self.eval()
-
-    def forward(self, context: Tensor) -> Tensor:
-        """The attraction maps of N persons."""
-        maps: Tensor = self.joints_mlp(context)
-        return maps
 
 
 def export_trunk(model: LogoCap, path: str | os.PathLike[str], *, input_size: Size | None = None) -> None:

@@ -5,10 +5,11 @@ import torch
 from onnx import TensorProto, helper
 
 from posesdk.spec import AdaptationSpec, EdgeBackboneSpec, HeadSpec, HRNetSpec, InputSpec, ModelSpec
-from posesdk_converters.onnx import Adapt, Trunk, check_graph, export_adapt, export_trunk
+from posesdk_converters.onnx import check_graph, export_adapt, export_trunk
 from posesdk_runtimes.errors import GateError
 from posesdk_runtimes.registry import open_runtime
 from posesdk_training.models.build import build_model
+from posesdk_training.models.graphs import Adapt, Trunk
 
 EDGE = ModelSpec(
     name="edge",

@@ -13,13 +13,13 @@ from posesdk_runtimes.base import Tensor as Array
 from posesdk_runtimes.base import TensorSpec
 from posesdk_runtimes.errors import DeviceUnavailableError, RuntimeFault
 from posesdk_runtimes.feeds import check_feeds
+from posesdk_training.models.graphs import Adapt, Trunk
 from posesdk_training.models.logocap import LogoCap
 
 __all__ = ["TorchRuntime", "torch_device", "torch_pipeline"]
 
 Graph = Callable[..., Sequence[Tensor]]
 FLOAT = np.dtype(np.float32)
-LEVELS = 255.0
 
 
 class TorchRuntime:
@@ -72,7 +72,6 @@ def torch_pipeline(model: LogoCap, spec: ModelSpec | None = None, device: str = 
     `spec` replaces the model's own. Raises DeviceUnavailableError for a device that torch cannot use.
     """
     used, place = spec or model.spec, torch_device(device)
-    model = model.to(place).eval()
     trunk = _trunk(model, place)
     return Pipeline(used, trunk, _adapt(model, place) if uses_attraction(used) else None)
 
@@ -92,31 +91,20 @@ def torch_device(name: str) -> torch.device:
 
 
 def _trunk(model: LogoCap, device: torch.device) -> TorchRuntime:
-    spec = model.spec
-    count, depth = spec.keypoint_count, spec.heads.embedding
-    mean = LEVELS * torch.tensor(spec.input.mean, device=device).view(1, 3, 1, 1)
-    std = LEVELS * torch.tensor(spec.input.std, device=device).view(1, 3, 1, 1)
-
-    def graph(image: Tensor) -> Sequence[Tensor]:
-        maps = model((image.float().permute(0, 3, 1, 2) - mean) / std)
-        return maps.heatmaps, maps.offsets, maps.embedding.permute(0, 2, 3, 1)
-
+    count, depth = model.spec.keypoint_count, model.spec.heads.embedding
     outputs = (
         TensorSpec("heatmaps", (None, count + 1, None, None), FLOAT),
         TensorSpec("offsets", (None, 2 * count, None, None), FLOAT),
         TensorSpec("embedding", (None, None, None, depth), FLOAT),
     )
-    return TorchRuntime(
-        graph, (TensorSpec("image", (None, None, None, 3), np.dtype(np.uint8)),), outputs, device=device
-    )
+    image = TensorSpec("image", (None, None, None, 3), np.dtype(np.uint8))
+    return TorchRuntime(Trunk(model).to(device), (image,), outputs, device=device)
 
 
 def _adapt(model: LogoCap, device: torch.device) -> TorchRuntime:
     spec = model.spec
     count, depth, size = spec.keypoint_count, spec.heads.embedding, spec.adaptation.local_size
-    return TorchRuntime(
-        lambda context: (model.joints_mlp(context),),
-        (TensorSpec("context", (None, count * depth, size, size), FLOAT),),
-        (TensorSpec("attraction_maps", (None, count, size, size), FLOAT),),
-        device=device,
-    )
+    context = TensorSpec("context", (None, count * depth, size, size), FLOAT)
+    maps = TensorSpec("attraction_maps", (None, count, size, size), FLOAT)
+    graph = Adapt(model).to(device)
+    return TorchRuntime(lambda value: (graph(value),), (context,), (maps,), device=device)
