@@ -66,6 +66,7 @@ def test_two_processes_train_one_model(recipe: Path, tmp_path: Path):
     launcher = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone")
     result = run_in_process(*launcher, str(script), *arguments, folder=tmp_path)
     assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines() == ["runs/tiny/last.safetensors"]
     checkpoint = load_checkpoint(tmp_path / "runs/tiny/last.safetensors")
     assert checkpoint.metadata["samples"] == str(3 * 2 * 2)  # steps, batch, processes
     with (tmp_path / "runs/tiny/log.csv").open() as file:

@@ -43,6 +43,8 @@ def fit(
 ) -> None:
     """Train a model; a run that was stopped goes on where its last checkpoint stands."""
     with reporting():
+        from lightning.fabric.utilities.rank_zero import rank_zero_only
+
         from posesdk_training.config import load_config
         from posesdk_training.train import fit as fit_model
 
@@ -55,7 +57,8 @@ def fit(
         weights = fit_model(
             settings, folder, accelerator=accelerator, devices=devices, nodes=nodes, stop_after=stop_after
         )
-        typer.echo(str(weights))
+        if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+            typer.echo(str(weights))
 
 
 app.command()(evaluate)
