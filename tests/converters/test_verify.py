@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -104,6 +106,24 @@ def test_keypoints_between_equal_responses_are_undecided(model, image):
     flat = np.full_like(image, 90)
     parity = Reference(model, [flat]).compare(torch_pipeline(model), "float", "torch")
     assert parity.undecided + parity.keypoints == 17 * parity.poses
+
+
+def test_trunk_runs_once_an_image_however_often_rounding_is_imitated(model, image, monkeypatch):
+    runs = []
+    trunk = torch_pipeline(model).trunk
+
+    class Counted:
+        inputs, outputs = trunk.inputs, trunk.outputs
+
+        def run(self, feeds):
+            runs.append(feeds["image"].shape)
+            return trunk.run(feeds)
+
+    monkeypatch.setattr(verify, "torch_pipeline", lambda *known: replace(torch_pipeline(*known), trunk=Counted()))
+    reference = Reference(model, [image, image[:, ::-1].copy()])
+    assert len(runs) == 2
+    for picture, estimate in zip(reference.images, reference.estimates, strict=True):
+        np.testing.assert_array_equal(estimate.keypoints, torch_pipeline(model, reference.spec).run(picture).keypoints)
 
 
 def test_random_images_are_the_same_each_time(model):
