@@ -1,5 +1,6 @@
 """`posesdk detect`: what its options mean together."""
 
+import os
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from posesdk.outputs import STDOUT, CocoOutput, JsonLinesOutput, JsonOutput, Out
 from posesdk.poses import Poses
 from posesdk.profile import Profile
 from posesdk.progress import progress_bar
-from posesdk.sources import open_source
+from posesdk.sources import IMAGE_SUFFIXES, VIDEO_SUFFIXES, open_source
 from posesdk.terminal import show_error, show_line
 from posesdk.video import Frame, FrameStream
 from posesdk.window import Window
@@ -77,10 +78,12 @@ def check_outputs(sources: list[str], wanted: Wanted) -> None:
     """Raises BadParameter for outputs that exclude each other, or that cannot hold what the sources give."""
     if list(wanted.texts.values()).count(STDOUT) > 1:
         raise typer.BadParameter("only one of --json, --jsonl and --coco can go to standard output")
+    _check_files(sources, wanted)
     if wanted.draw is None:
         return
     drawing = target_kind(wanted.draw)
     if drawing == "folder":
+        _check_folder(sources, wanted.draw)
         return
     if len(sources) > 1:
         raise typer.BadParameter(
@@ -97,6 +100,26 @@ def check_outputs(sources: list[str], wanted: Wanted) -> None:
         raise typer.BadParameter(
             f"{wanted.draw} holds one picture, and {sources[0]} gives more; name a folder or a video"
         )
+
+
+def _check_files(sources: list[str], wanted: Wanted) -> None:
+    """Nobody's picture may be replaced by text, nor one output by another."""
+    files = {f"--{kind}": path for kind, path in wanted.texts.items() if path != STDOUT}
+    for option, path in files.items():
+        if path.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES:
+            raise typer.BadParameter(f"{option} writes text, and {path} is the name of a picture or video")
+        if any(os.path.exists(source) and path.exists() and path.samefile(source) for source in sources):
+            raise typer.BadParameter(f"{option} would replace the source {path}; name another file")
+    places = [*files.values()] if wanted.draw is None else [*files.values(), wanted.draw]
+    if len({path.resolve() for path in places}) < len(places):
+        raise typer.BadParameter("two outputs have the same name; name a file for each")
+
+
+def _check_folder(sources: list[str], target: Path) -> None:
+    """A drawn picture has the name of its source, and may have that of another source."""
+    homes = [source if os.path.isdir(source) else os.path.dirname(source) or "." for source in sources]
+    if target.is_dir() and any(os.path.isdir(home) and target.samefile(home) for home in homes):
+        raise typer.BadParameter(f"{target} is the folder of a source, which would be replaced; name another one")
 
 
 def run_detect(detector: Detector, sources: list[str], wanted: Wanted) -> int:

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -129,7 +130,12 @@ def test_pictures_and_videos_are_drawn(posesdk):
         ("clip.avi", "--draw", "one.png"),
         (".", "--draw", "one.jpg"),
         ("7.png", "12.png", "--draw", "one.mp4"),
+        ("clip.avi", "7.png", "--draw", "."),
         ("7.png", "--json", "-", "--jsonl", "-"),
+        ("7.png", "--json", "12.png"),
+        ("notes", "--coco", "notes"),
+        ("7.png", "--json", "same", "--coco", "./same"),
+        ("7.png", "--json", "same", "--draw", "same"),
         ("7.png", "--score-threshold", "2"),
         ("7.png", "--max-people", "0"),
         ("7.png", "--device", "toaster"),
@@ -140,12 +146,13 @@ def test_pictures_and_videos_are_drawn(posesdk):
     ],
 )
 def test_what_makes_no_sense_is_a_usage_error_and_writes_nothing(posesdk, arguments):
-    before = sorted(os.listdir())
+    shutil.copy("7.png", "notes")
+    before = {name: Path(name).read_bytes() for name in os.listdir()}
     done = posesdk("detect", *arguments)
     assert done.exit_code == 2
     assert done.stderr
     assert "Traceback" not in done.output
-    assert sorted(os.listdir()) == before
+    assert {name: Path(name).read_bytes() for name in os.listdir()} == before
 
 
 def test_a_missing_model_or_a_broken_one_ends_with_4(posesdk, tmp_path):
