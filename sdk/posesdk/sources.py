@@ -136,14 +136,22 @@ def _open(source: Source, faults: OnFault) -> FrameStream:
 
 
 def _open_name(name: str, faults: OnFault) -> FrameStream:
-    path = Path(name)
+    if not name:
+        raise SourceError("cannot read a source: its name is empty; name a file, folder, glob, camera or URL")
     if "://" in name:
         return open_url(name, faults)
+    try:
+        return _open_path(name, faults)
+    except OSError as error:
+        raise SourceError(
+            f"cannot read {name}: {error.strerror or error}; check the path and its permissions"
+        ) from error
+
+
+def _open_path(name: str, faults: OnFault) -> FrameStream:
+    path = Path(name)
     if path.is_dir():
-        found = [entry for entry in path.iterdir() if _is_picture(entry)]
-        if not found:
-            raise SourceError(f"folder {name} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
-        return _open_pictures(name, found, faults)
+        return _open_folder(path, faults)
     if path.exists():
         return _open_file(path, faults)
     if name.isdecimal():
@@ -156,17 +164,25 @@ def _open_name(name: str, faults: OnFault) -> FrameStream:
     raise SourceError(f"cannot read {name}: there is no such file or folder; check the path")
 
 
+def _open_folder(folder: Path, faults: OnFault) -> FrameStream:
+    entries = list(folder.iterdir())
+    found = [entry for entry in entries if _is_picture(entry)]
+    if found:
+        return _open_pictures(str(folder), found, faults)
+    if any(entry.suffix.lower() in VIDEO_SUFFIXES for entry in entries):
+        raise SourceError(f"folder {folder} holds videos but no image; videos are named one by one")
+    raise SourceError(f"folder {folder} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
+
+
 def _open_file(path: Path, faults: OnFault) -> FrameStream:
     if path.is_char_device():
         return open_camera(path, faults)
-    try:
-        empty = path.stat().st_size == 0 and path.is_file()
-    except OSError as error:
-        raise SourceError(f"cannot read {path}: {error.strerror or error}") from error
-    if empty:
+    if path.is_file() and path.stat().st_size == 0:
         raise SourceError(f"cannot read {path}: the file is empty (0 bytes)")
     suffix = path.suffix.lower()
-    if suffix in IMAGE_SUFFIXES or (suffix not in VIDEO_SUFFIXES and cv2.haveImageReader(str(path))):
+    # A pipe can be read once only, so its content cannot be looked at first.
+    is_image = suffix not in VIDEO_SUFFIXES and path.is_file() and cv2.haveImageReader(str(path))
+    if suffix in IMAGE_SUFFIXES or is_image:
         frame = Frame(read_image(path), FrameInfo(str(path)))
         return FrameStream(str(path), iter([frame]), count=1, pictures=True)
     return open_video(path, faults)

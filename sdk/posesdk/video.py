@@ -1,6 +1,5 @@
 """Frames with time stamps, from video files, cameras and network streams."""
 
-import logging
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -27,7 +26,8 @@ SHORT_SECONDS = 0.5
 """The last frame may end this much before the duration that a container promises, or `SHORT_PART` of it."""
 SHORT_PART = 0.02
 
-_log = logging.getLogger(__name__)
+LAST_CAMERA = 99
+"""OpenCV takes a backend's number times 100 from a larger one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,6 +102,8 @@ def open_url(url: str, on_fault: OnFault) -> FrameStream:
 
 def open_camera(index: int | Path, on_fault: OnFault) -> FrameStream:
     """The frames of a camera by number or device file, timed from the first one."""
+    if isinstance(index, int) and not 0 <= index <= LAST_CAMERA:  # OpenCV crashes on -1
+        raise SourceError(f"cannot open camera {index}: expected a number from 0 to {LAST_CAMERA}, or a device file")
     capture = cv2.VideoCapture(index if isinstance(index, int) else str(index))
     if not capture.isOpened():
         here = ", ".join(sorted(str(path) for path in Path("/dev").glob("video*"))) or "none"

@@ -1,4 +1,5 @@
 import os
+import threading
 from pathlib import Path
 
 import cv2
@@ -185,6 +186,35 @@ def test_a_folder_or_glob_without_pictures_says_so(tmp_path):
         open_source(tmp_path)
     with pytest.raises(SourceError, match="no image matches"):
         open_source(str(tmp_path / "*.jpg"))
+    (tmp_path / "clip.mp4").touch()
+    with pytest.raises(SourceError, match="holds videos but no image; videos are named one by one"):
+        open_source(tmp_path)
+
+
+@pytest.mark.parametrize(("name", "message"), [("", "its name is empty"), ("a" * 5000, "name too long")])
+def test_a_name_that_no_file_can_have_is_one_clear_line(name, message):
+    with pytest.raises(SourceError, match=f"(?i){message}"):
+        open_source(name)
+
+
+def test_a_folder_that_may_not_be_looked_into_is_one_clear_line(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(SourceError, match="Permission denied; check the path"):
+        open_source(tmp_path)
+
+
+def test_a_pipe_is_read_once_from_its_start(tmp_path):
+    pipe = tmp_path / "pipe.png"
+    os.mkfifo(pipe)
+    data = write(tmp_path / "a.png", "green").read_bytes()
+    writer = threading.Thread(target=pipe.write_bytes, args=(data,))
+    writer.start()
+    (frame,) = open_source(pipe)
+    writer.join()
+    assert (frame.image == plain("green")).all()
 
 
 @pytest.fixture

@@ -88,6 +88,13 @@ def test_a_camera_that_is_not_there_is_one_clear_line():
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("source", [-1, -3, 100, 2**40, str(2**40)])
+def test_a_number_that_no_camera_has_does_not_reach_opencv(source):
+    """OpenCV ends the process at -1, takes 100 for another backend, and has no word for 2**40."""
+    with pytest.raises(SourceError, match="expected a number from 0 to 99"):
+        open_source(source)
+
+
 def test_a_stream_that_does_not_answer_is_named_without_its_password():
     start = time.monotonic()
     with pytest.raises(SourceError, match=r"rtsp://127\.0\.0\.1:9/cam") as caught:
