@@ -1,5 +1,6 @@
 """The training configuration: one YAML file, validated, with `key=value` overrides."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -154,13 +155,15 @@ class PhaseConfig(_Section):
     """A stretch of training, up to the fraction `until` of all steps.
 
     `mixture` weighs the data sets by name; `sizes` maps crop sides in net px to their share of the batches;
-    `adaptation` switches the local-global adaptation branch and its losses on.
+    `adaptation` switches the local-global adaptation branch and its losses on. With a `learning_rate` of its own the
+    phase starts from that one, warm-up included, and runs the whole schedule down within itself.
     """
 
     until: Annotated[float, Field(gt=0, le=1)] = 1.0
     mixture: dict[str, Share]
     sizes: dict[PositiveInt, Share]
     adaptation: bool = True
+    learning_rate: Positive | None = None
 
 
 class TrainConfig(_Section):
@@ -219,6 +222,19 @@ class TrainConfig(_Section):
             if step < phase.until * self.steps:
                 return phase
         return self.phases[-1]
+
+    def schedule_at(self, step: int) -> tuple[int, int, OptimizerConfig]:
+        """Step, length and settings of the learning-rate schedule that training step `step` (from 0) belongs to.
+
+        The run's own, or that of a phase with a learning rate of its own, counted from the phase's start.
+        """
+        phase = self.phase_at(step)
+        if phase.learning_rate is None:
+            return step, self.steps, self.optimizer
+        index = self.phases.index(phase)
+        start = math.ceil(self.phases[index - 1].until * self.steps) if index else 0
+        settings = self.optimizer.model_copy(update={"learning_rate": phase.learning_rate})
+        return step - start, math.ceil(phase.until * self.steps) - start, settings
 
 
 def load_config(path: Path, overrides: tuple[str, ...] = ()) -> TrainConfig:

@@ -29,7 +29,7 @@ def learning_rate(step: int, steps: int, config: OptimizerConfig) -> float:
         swing = 0.5 + 0.5 * math.cos(math.pi * step / steps)
         rate *= config.final_fraction + (1 - config.final_fraction) * swing
     else:
-        rate *= config.decay ** sum(step >= milestone * steps for milestone in config.milestones)
+        rate *= config.decay ** sum(step >= round(milestone * steps) for milestone in config.milestones)
     return rate * min(1.0, (step + 1) / max(config.warmup_steps, 1))
 
 

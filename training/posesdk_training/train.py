@@ -256,7 +256,7 @@ def _loop(run: _Run, last_step: int) -> None:
 
 def _train_step(run: _Run, batch: Batch) -> dict[str, float]:
     config = run.config
-    rate = learning_rate(run.step, config.steps, config.optimizer)
+    rate = learning_rate(*config.schedule_at(run.step))
     for group in run.optimizer.param_groups:
         group["lr"] = rate
     losses = run.module(batch, adaptation=config.phase_at(run.step).adaptation)
