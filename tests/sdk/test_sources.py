@@ -1,5 +1,4 @@
 import os
-import threading
 from pathlib import Path
 
 import cv2
@@ -204,17 +203,6 @@ def test_a_folder_that_may_not_be_looked_into_is_one_clear_line(tmp_path, monkey
     monkeypatch.setattr(Path, "iterdir", refuse)
     with pytest.raises(SourceError, match="Permission denied; check the path"):
         open_source(tmp_path)
-
-
-def test_a_pipe_is_read_once_from_its_start(tmp_path):
-    pipe = tmp_path / "pipe.png"
-    os.mkfifo(pipe)
-    data = write(tmp_path / "a.png", "green").read_bytes()
-    writer = threading.Thread(target=pipe.write_bytes, args=(data,))
-    writer.start()
-    (frame,) = open_source(pipe)
-    writer.join()
-    assert (frame.image == plain("green")).all()
 
 
 @pytest.fixture

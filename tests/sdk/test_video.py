@@ -1,5 +1,6 @@
 import os
 import struct
+import threading
 import time
 from pathlib import Path
 
@@ -59,6 +60,16 @@ def test_a_cut_off_video_gives_what_is_there_and_then_says_so(tmp_path):
     assert [next(again).info.index for _ in frames] == list(range(len(frames)))
     with pytest.raises(SourceError, match="ends early"):
         next(again)
+
+
+def test_a_video_comes_whole_through_a_pipe(tmp_path):
+    data = write_video(tmp_path / "a.avi", 20).read_bytes()
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(data,))
+    writer.start()
+    frames = list(open_source(tmp_path / "pipe"))
+    writer.join()
+    assert len(frames) == 20
 
 
 def test_a_whole_video_raises_nothing_at_its_end(tmp_path):
