@@ -1,7 +1,7 @@
 """`Poses`: what the detector found in one frame, and the one schema it is written in."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any, overload
 
@@ -115,7 +115,9 @@ class Poses:
         """One `Pose` for a number; `Poses`, the best first, for a slice, a list of numbers or a mask."""
         if isinstance(index, int | np.integer):
             return self._person(int(index))
-        picked = np.arange(len(self))[np.asarray(index, np.intp) if isinstance(index, list) else index]
+        if isinstance(index, list):
+            index = np.asarray(index) if index else np.zeros(0, np.intp)
+        picked = np.arange(len(self))[index]
         return replace(
             self,
             keypoints=self.keypoints[picked],
@@ -136,6 +138,11 @@ class Poses:
             skeleton=self.skeleton,
             track_id=None if self.track_ids is None else int(self.track_ids[index]),
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles what the constructor takes: a copy in another process is as read-only as this one."""
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self)} | {"timing": dict(self.timing)}
+        return _make, (values,)
 
     def __repr__(self) -> str:
         height, width = self.image_size
@@ -224,6 +231,10 @@ class Poses:
         from posesdk.draw import draw_poses
 
         return draw_poses(frame, self)
+
+
+def _make(values: dict[str, Any]) -> Poses:
+    return Poses(**values)
 
 
 def _owned(values: ArrayLike, shape: tuple[int, ...], name: str) -> Floats:

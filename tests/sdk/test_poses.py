@@ -1,4 +1,6 @@
+import copy
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -95,6 +97,23 @@ def test_a_number_gives_a_pose_and_a_slice_list_or_mask_gives_poses():
     assert len(poses[[]]) == 0
     with pytest.raises(IndexError, match="person 4 of 4"):
         poses[4]
+
+
+def test_a_list_of_booleans_is_a_mask_and_an_empty_list_nobody():
+    poses = some_poses(3)
+    assert poses[[True, False, True]].scores.tolist() == [poses.scores[0], poses.scores[2]]
+    assert poses[[]].keypoints.shape == (0, 17, 2)
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_poses_go_to_another_process_and_stay_read_only(count):
+    poses = some_poses(count, tracked=True)
+    for copied in (pickle.loads(pickle.dumps(poses)), copy.deepcopy(poses)):
+        assert copied.to_dict() == poses.to_dict()
+        assert copied.keypoint_threshold == poses.keypoint_threshold
+        assert not copied.keypoints.flags.writeable
+        with pytest.raises(TypeError):
+            copied.timing["trunk"] = 0
 
 
 def test_above_keeps_those_that_score_at_least_the_threshold():
