@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from posesdk.png import PNG_START, clean_png
 from posesdk.poses import FrameInfo
 from posesdk.video import Frame, FrameStream, OnFault, open_camera, open_url, open_video
 from posesdk_runtimes.errors import SourceError
@@ -26,8 +27,6 @@ _IMAGE_FORMATS = "avif bmp dib jp2 jpe jpeg jpg pbm pgm png pnm ppm tif tiff web
 _VIDEO_FORMATS = "3gp asf avi flv gif h264 h265 m4v mjpeg mjpg mkv mov mp4 mpeg mpg mts ts webm wmv"
 IMAGE_SUFFIXES = frozenset(f".{name}" for name in _IMAGE_FORMATS.split())
 VIDEO_SUFFIXES = frozenset(f".{name}" for name in _VIDEO_FORMATS.split())
-
-_PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
 
 _log = logging.getLogger(__name__)
 
@@ -62,8 +61,10 @@ def read_image(path: str | os.PathLike[str], *, oriented: bool = True) -> NDArra
         raise SourceError(f"cannot read image {path}: {error.strerror or error}") from error
     if not data:
         raise SourceError(f"cannot read image {path}: the file is empty (0 bytes)")
-    if data.startswith(_PNG_START) and _PNG_END not in data[-1024:]:  # libpng would write to stderr
-        raise SourceError(f"cannot read image {path}: the file is cut off; copy it again")
+    try:
+        data = clean_png(data) if data.startswith(PNG_START) else data
+    except ValueError as error:
+        raise SourceError(f"cannot read image {path}: {error}; copy it again") from error
     try:
         flags = cv2.IMREAD_COLOR if oriented else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
