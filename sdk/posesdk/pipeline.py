@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 from posesdk.adapt import adapt_poses, local_context, uses_attraction
 from posesdk.bundle import Bundle
 from posesdk.decode import InitialPoses, average_flip, decode_center_offset, suppress_poses
+from posesdk.graphs import check_graphs
 from posesdk.preprocess import Letterbox, make_letterbox
 from posesdk.spec import DecodeSpec, InputSpec, ModelSpec
 from posesdk.variants import Candidate
 from posesdk_runtimes.base import Runtime, Tensor
-from posesdk_runtimes.errors import BundleError, RuntimeFault
+from posesdk_runtimes.errors import RuntimeFault
 from posesdk_runtimes.registry import open_runtime
 
 __all__ = ["STAGES", "Estimate", "Pipeline", "open_pipeline"]
@@ -129,13 +130,7 @@ def open_pipeline(
         )
 
     trunk, adapt = load(variant.trunk), None if variant.adapt is None else load(variant.adapt)
-    _check_names(trunk, "trunk", {"image"}, {"heatmaps", "offsets", "embedding"}, bundle)
-    if adapt is not None:
-        _check_names(adapt, "adapt", {"context"}, {"attraction_maps"}, bundle)
-    elif uses_attraction(spec):
-        raise BundleError(
-            f"bundle {bundle.path} has no adapt graph, which its model needs; convert the checkpoint again"
-        )
+    check_graphs(trunk, adapt, spec, bundle.path)
     return Pipeline(spec, trunk, adapt)
 
 
@@ -145,15 +140,6 @@ def _settled(spec: ModelSpec, decode: DecodeSpec, input_size: tuple[int, int] | 
         return spec.model_copy(update={"decode": decode})
     fixed = InputSpec(resize="fixed", size=input_size, multiple=spec.stride, mean=spec.input.mean, std=spec.input.std)
     return spec.model_copy(update={"decode": decode, "input": fixed})
-
-
-def _check_names(runtime: Runtime, graph: str, inputs: set[str], outputs: set[str], bundle: Bundle) -> None:
-    has_inputs, has_outputs = ({port.name for port in ports} for ports in (runtime.inputs, runtime.outputs))
-    if has_inputs != inputs or not outputs <= has_outputs:
-        raise BundleError(
-            f"the {graph} graph of bundle {bundle.path} takes {sorted(has_inputs)} and gives {sorted(has_outputs)}, "
-            f"expected {sorted(inputs)} and {sorted(outputs)}; convert the checkpoint again with this version"
-        )
 
 
 def _run_batch(runtime: Runtime, name: str, batch: Tensor) -> dict[str, Tensor]:

@@ -28,6 +28,8 @@ Convention = Literal["published", "paper"]
 """Training switches a model was trained with: the published implementation's, or the paper's text."""
 
 PositiveInt = Annotated[int, Field(gt=0)]
+Side = Annotated[int, Field(gt=0, le=8192)]
+"""Net px; an input of more would not fit into memory."""
 
 STRIDE = 4
 """Net pixels per map cell, of every model."""
@@ -46,9 +48,9 @@ class InputSpec(_Value):
     """
 
     resize: Literal["short", "long", "fixed"] = "short"
-    side: PositiveInt = 512
-    size: tuple[PositiveInt, PositiveInt] | None = None
-    multiple: PositiveInt = 64
+    side: Side = 512
+    size: tuple[Side, Side] | None = None
+    multiple: Side = 64
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 

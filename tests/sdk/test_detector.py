@@ -1,3 +1,4 @@
+import json
 import logging
 import os
 import subprocess
@@ -16,6 +17,8 @@ from posesdk.decode import decode_center_offset
 from posesdk.manifest import Variant
 from posesdk.pipeline import STAGES
 from posesdk.preprocess import make_letterbox
+from posesdk.skeleton import COCO_17, Skeleton
+from posesdk.spec import HeadSpec
 from posesdk_runtimes.errors import DeviceUnavailableError
 from posesdk_runtimes.registry import open_runtime
 
@@ -193,6 +196,31 @@ def test_graphs_that_are_none_of_such_a_model_are_refused(tmp_path, make_bundle)
     without = Variant(name="x", runtime=("onnxruntime",), trunk="portable/trunk.onnx")
     with pytest.raises(BundleError, match="no adapt graph"):
         Detector(make_bundle(tmp_path / "without", variants=(without,)))
+
+
+@pytest.mark.parametrize("runtime", BOTH)
+def test_graphs_of_another_size_than_the_manifest_says_are_refused(tmp_path, make_bundle, runtime):
+    pytest.importorskip(runtime, reason="backend is optional")
+    folder = make_bundle(tmp_path / "bundle")
+    spec = open_bundle(folder).spec
+    five = Skeleton(name="five", keypoints=COCO_17.keypoints[:5], edges=((0, 1),), sigmas=COCO_17.sigmas[:5])
+    for change, message in (
+        ({"skeleton": five}, r"has heatmaps of shape \[\?, 18, \?, \?\], the model of its manifest \[\?, 6, \?, \?\]"),
+        ({"heads": HeadSpec(embedding=7)}, "has embedding of shape"),
+        ({"adaptation": spec.adaptation.model_copy(update={"local_size": 7})}, "has context of shape"),
+    ):
+        changed = make_bundle(tmp_path / message[:14], model=spec.model_copy(update=change))
+        with pytest.raises(BundleError, match=message):
+            Detector(changed, runtime=runtime)
+
+
+def test_a_manifest_that_asks_for_an_input_without_bounds_is_refused(tmp_path, make_bundle):
+    folder = make_bundle(tmp_path / "bundle")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["model"]["input"]["side"] = 10**8
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match=r"model\.input\.side"):
+        Detector(folder)
 
 
 def test_a_fixed_input_size_is_that_of_the_variant(tmp_path, make_bundle, picture):
