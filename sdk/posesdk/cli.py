@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from posesdk._version import __version__
-from posesdk.terminal import USAGE, TerminalHandler, reporting, show_error, show_line
+from posesdk.terminal import USAGE, TerminalHandler, reporting, show_error, show_line, show_text, stop_as_interrupted
 from posesdk_runtimes.errors import EnvironmentFault, GateError
 
 if TYPE_CHECKING:
@@ -29,8 +29,9 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        show_line(f"posesdk {__version__}")
-        raise typer.Exit
+        with reporting():
+            show_line(f"posesdk {__version__}")
+            raise typer.Exit
 
 
 @app.callback()
@@ -107,10 +108,10 @@ def info(
 
         opened = open_bundle(bundle or default_bundle_path())
         if json:
-            typer.echo(dump_manifest(opened.manifest).decode(), nl=False)
+            show_text(dump_manifest(opened.manifest).decode())
             return
         for line in describe(opened):
-            typer.echo(line)
+            show_line(line)
 
 
 @app.command()
@@ -142,7 +143,7 @@ def doctor() -> None:
         for finding in examine():
             show_line(f"{finding.state:8}{finding.name}: {finding.detail}")
             if finding.advice:
-                typer.echo(f"{'':8}-> {finding.advice}")
+                show_line(f"{'':8}-> {finding.advice}")
             if finding.state == "broken":
                 broken.append(finding.name)
         if broken:
@@ -165,4 +166,5 @@ def main() -> None:
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     for name in ("posesdk", "posesdk_runtimes"):
         logging.getLogger(name).addHandler(TerminalHandler(logging.WARNING))
+    stop_as_interrupted()
     app(prog_name="posesdk")

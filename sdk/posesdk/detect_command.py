@@ -125,19 +125,29 @@ def _check_folder(sources: list[str], target: Path) -> None:
 def run_detect(detector: Detector, sources: list[str], wanted: Wanted) -> int:
     """Does the work; gives the exit code. Faults of sources are told as they come, other errors are raised."""
     timing = _Timing()
-    with ExitStack() as stack:
-        outputs, stop = _open_outputs(wanted, stack)
-        batch = Batch(detector, [*outputs, timing], show_error)
-        watch = stack.enter_context(progress_bar(len(sources), data_on_stdout=wanted.uses_stdout))
-        batch.run(sources, watch, stop)
+    batch: Batch | None = None
+    try:
+        with ExitStack() as stack:
+            outputs, stop = _open_outputs(wanted, stack)
+            batch = Batch(detector, [*outputs, timing], show_error)
+            watch = stack.enter_context(progress_bar(len(sources), data_on_stdout=wanted.uses_stdout))
+            batch.run(sources, watch, stop)
+    except KeyboardInterrupt:
+        if batch is not None:
+            _conclude(batch, timing.profile, detector, wanted)
+        raise
+    _conclude(batch, timing.profile, detector, wanted)
+    return SourceError.exit_code if batch.faults else 0
+
+
+def _conclude(batch: Batch, profile: Profile, detector: Detector, wanted: Wanted) -> None:
     if wanted.profile:
-        _show_profile(timing.profile, detector)
+        _show_profile(profile, detector)
     if batch.frames and not wanted.uses_stdout and (wanted.texts or wanted.draw):
         places = ", ".join(str(path) for path in (*wanted.texts.values(), wanted.draw) if path is not None)
         show_line(f"{batch.frames} {'frame' if batch.frames == 1 else 'frames'} written to {places}")
     if batch.faults and batch.pictures + batch.faults > 1 and batch.pictures:
         show_error(f"{batch.faults} of {batch.pictures + batch.faults} inputs could not be read")
-    return SourceError.exit_code if batch.faults else 0
 
 
 def _open_outputs(wanted: Wanted, stack: ExitStack) -> tuple[list[Output], Callable[[], bool] | None]:

@@ -73,9 +73,9 @@ class JsonOutput:
 
     def add(self, stream: FrameStream, frame: Frame, poses: Poses, everyone: Poses) -> None:
         """Writes one frame's object."""
+        text = json.dumps(poses.to_dict(), allow_nan=False)
         with writing(self._path):
-            self._file.write(",\n" if self._count else "\n")
-            self._file.write(json.dumps(poses.to_dict(), allow_nan=False))
+            self._file.write((",\n" if self._count else "\n") + text)  # at once: an interruption leaves no comma behind
         self._count += 1
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 from posesdk.batch import Watch
 from posesdk.poses import Poses
@@ -17,7 +18,7 @@ def progress_bar(source_count: int, *, data_on_stdout: bool) -> Iterator[Watch |
 
     One bar counts the sources, if there are several; another one the frames of a source that has more than one.
     """
-    if not sys.stderr.isatty() or (data_on_stdout and sys.stdout.isatty()):
+    if not _is_terminal(sys.stderr) or (data_on_stdout and _is_terminal(sys.stdout)):
         yield None
         return
     from rich.console import Console
@@ -25,7 +26,7 @@ def progress_bar(source_count: int, *, data_on_stdout: bool) -> Iterator[Watch |
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     # Lines for a terminal have to go around the bar; data for a pipe must not be touched.
-    bar = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty())
+    bar = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=_is_terminal(sys.stdout))
     with bar:
         sources = bar.add_task("sources", total=source_count, visible=source_count > 1)
 
@@ -37,3 +38,7 @@ def progress_bar(source_count: int, *, data_on_stdout: bool) -> Iterator[Watch |
             bar.advance(sources)
 
         yield watch
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and stream.isatty()  # None where the process was started without it

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,15 +11,35 @@ import typer
 
 from posesdk_runtimes.errors import PoseSDKError
 
-__all__ = ["FAILURE", "INTERRUPTED", "USAGE", "TerminalHandler", "reporting", "show_error", "show_line"]
+__all__ = [
+    "FAILURE",
+    "INTERRUPTED",
+    "USAGE",
+    "TerminalHandler",
+    "reporting",
+    "show_error",
+    "show_line",
+    "show_text",
+    "stop_as_interrupted",
+]
 
 FAILURE, USAGE, INTERRUPTED = 1, 2, 130
 
 
 def show_line(text: str, *, err: bool = False) -> None:
     """One line on standard output or standard error, whatever the text holds (a file name may hold anything)."""
-    line = " ".join(text.splitlines())
-    typer.echo(line.encode("utf-8", "surrogateescape").decode("utf-8", "replace"), err=err)
+    show_text(" ".join(text.splitlines()) + "\n", err=err)
+
+
+def show_text(text: str, *, err: bool = False) -> None:
+    """A text as it is. Raises PoseSDKError where standard output cannot be written; standard error may fail."""
+    try:
+        typer.echo(text.encode("utf-8", "surrogateescape").decode("utf-8", "replace"), nl=False, err=err)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if not err:
+            raise PoseSDKError(f"cannot write to standard output: {error.strerror}; check the free space") from error
 
 
 def show_error(error: Exception | str) -> None:
@@ -34,6 +55,14 @@ class TerminalHandler(logging.Handler):
         show_line(f"posesdk: {record.levelname.lower()}: {record.getMessage()}", err=True)
 
 
+def stop_as_interrupted() -> None:
+    """Lets a service manager's stop, or a terminal that is closed, end a run as Ctrl-C does: with whole files."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # nohup has it ignored
+            signal.signal(number, signal.default_int_handler)
+
+
 @contextmanager
 def reporting() -> Iterator[None]:
     """Ends a command with one line and the exit code of the fault; a bug still shows where it is."""
@@ -43,6 +72,7 @@ def reporting() -> Iterator[None]:
         show_error(error)
         raise typer.Exit(error.exit_code) from error
     except KeyboardInterrupt as error:
+        show_line("posesdk: interrupted", err=True)
         raise typer.Exit(INTERRUPTED) from error
     except BrokenPipeError as error:
         # The reader has gone. Python would complain once more when it flushes standard output at its end.

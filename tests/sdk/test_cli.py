@@ -1,5 +1,6 @@
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -339,9 +340,10 @@ def test_a_reader_that_leaves_ends_the_run_quietly(folder, tiny_bundle):
     run.stderr.close()
 
 
-def test_an_interrupted_run_ends_with_130_and_leaves_whole_files(folder, tiny_bundle):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_run_ends_with_130_and_leaves_whole_files(folder, tiny_bundle, number):
     run = subprocess.Popen(
-        command("detect", *["clip.avi"] * 2000, "--model", tiny_bundle, "--json", "out.json"),
+        command("detect", *["clip.avi"] * 2000, "--model", tiny_bundle, "--json", "out.json", "--draw", "drawn"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment(),
@@ -349,8 +351,29 @@ def test_an_interrupted_run_ends_with_130_and_leaves_whole_files(folder, tiny_bu
     deadline = time.monotonic() + 30
     while not (Path("out.json").exists() and Path("out.json").stat().st_size > 9000) and time.monotonic() < deadline:
         time.sleep(0.05)
-    run.send_signal(signal.SIGINT)
+    run.send_signal(number)
     out, err = run.communicate(timeout=30)
     assert run.returncode == 130
-    assert b"Traceback" not in out + err
-    assert json.loads(Path("out.json").read_text())["frames"]
+    assert err == b"posesdk: interrupted\n"
+    frames = json.loads(Path("out.json").read_text())["frames"]
+    assert f"{len(frames)} frames written to out.json, drawn" in out.decode()
+    assert sum(len(list(open_source(path))) for path in Path("drawn").iterdir()) == len(frames)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("arguments", [("--version",), ("info",), ("info", "--json"), ("doctor",), ("detect", "7.png")])
+def test_a_full_disk_behind_standard_output_is_one_line(folder, tiny_bundle, arguments):
+    extra = {"info": [tiny_bundle], "detect": ["--model", tiny_bundle]}.get(arguments[0], [])
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command(*arguments, *extra), stdout=full, stderr=subprocess.PIPE, text=True, env=environment(), check=False
+        )
+    assert done.returncode == 1
+    assert len(lines(done.stderr)) == 1, done.stderr
+    assert "posesdk: error: cannot write to standard output: No space left" in done.stderr
+
+
+def test_a_process_without_standard_error_works(folder, tiny_bundle):
+    shell = shlex.join(command("detect", "7.png", "--model", tiny_bundle)) + " 2>&-"
+    done = subprocess.run(shell, shell=True, stdout=subprocess.PIPE, text=True, env=environment(), check=False)
+    assert (done.returncode, lines(done.stdout)[0][:15]) == (0, "7.png: 2 people")
