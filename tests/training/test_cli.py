@@ -59,15 +59,19 @@ def test_fit_prints_where_the_weights_are(recipe: Path, tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_two_processes_train_one_model(recipe: Path, tmp_path: Path):
-    script = tmp_path / "train.py"
-    script.write_text("from posesdk_training.cli import main\nmain()\n")
-    arguments = ("fit", str(recipe), "--accelerator", "cpu", "--devices", "2")
-    launcher = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone")
-    result = run_in_process(*launcher, str(script), *arguments, folder=tmp_path)
+@pytest.mark.parametrize("adaptation", ["true", "false"])
+def test_two_processes_train_one_model(recipe: Path, tmp_path: Path, adaptation: str):
+    script = tmp_path / "posesdk-train"
+    script.write_text(f"#!{sys.executable}\nfrom posesdk_training.cli import main\nmain()\n")
+    script.chmod(0o755)
+    arguments = ("fit", str(recipe), "--run", "two", "--set", f"phases.0.adaptation={adaptation}")
+    launcher = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "--no-python", "--")
+    devices = ("--accelerator", "cpu", "--devices", "2")
+    result = run_in_process(*launcher, str(script), *arguments, *devices, folder=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.splitlines() == ["runs/tiny/last.safetensors"]
-    checkpoint = load_checkpoint(tmp_path / "runs/tiny/last.safetensors")
+    assert result.stdout.splitlines() == ["two/last.safetensors"]
+    assert "find_unused_parameters" not in result.stderr
+    checkpoint = load_checkpoint(tmp_path / "two/last.safetensors")
     assert checkpoint.metadata["samples"] == str(3 * 2 * 2)  # steps, batch, processes
-    with (tmp_path / "runs/tiny/log.csv").open() as file:
+    with (tmp_path / "two/log.csv").open() as file:
         assert [row["step"] for row in csv.DictReader(file)] == ["1", "2", "3"]

@@ -193,7 +193,8 @@ def fit(
 
 def _fabric(config: TrainConfig, accelerator: str, devices: int, nodes: int) -> Fabric:
     # A phase without the adaptation leaves its branch without gradients, which must not hold up the reduction.
-    strategy = DDPStrategy(find_unused_parameters=True) if devices * nodes > 1 else "auto"
+    unused = any(not phase.adaptation for phase in config.phases)
+    strategy = DDPStrategy(find_unused_parameters=unused) if devices * nodes > 1 else "auto"
     try:
         return Fabric(
             accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy, precision=config.precision
