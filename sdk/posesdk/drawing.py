@@ -18,7 +18,8 @@ __all__ = ["Drawing", "Target", "target_kind"]
 
 FPS = 25.0
 """Of a drawn video whose source has no frame rate."""
-CODEC = "mp4v"
+CODECS = {".avi": "MJPG", ".m4v": "mp4v", ".mkv": "mp4v", ".mov": "mp4v", ".mp4": "mp4v"}
+"""What every OpenCV with FFmpeg encodes, by the end of the name."""
 FALLBACK_SUFFIX = ".png"
 """Of a drawn picture whose source is in a format that OpenCV cannot write."""
 
@@ -45,6 +46,10 @@ class Drawing:
         self.count = 0
         self._taken: set[Path] = set()
         self._video: _Video | None = None
+        if self.kind == "video" and target.suffix.lower() not in CODECS:
+            raise PoseSDKError(f"cannot write video {target}: end the name in one of {', '.join(CODECS)}")
+        if self.kind == "folder" and target.exists() and not target.is_dir():
+            raise PoseSDKError(f"cannot draw into {target}: it is a file; name a folder, or a picture or video")
         with writing(target):
             (target if self.kind == "folder" else target.parent).mkdir(parents=True, exist_ok=True)
 
@@ -100,11 +105,11 @@ class _Video:
 
     def __init__(self, path: Path, stream: FrameStream, first: Image) -> None:
         self.stream = stream
-        self._path, self._size = path, first.shape[:2]
+        self._path, self._size, self._count = path, first.shape[:2], 0
         height, width = self._size
         with writing(path):
             path.touch()  # OpenCV does not say why it cannot
-        code = cv2.VideoWriter.fourcc(*("MJPG" if path.suffix.lower() == ".avi" else CODEC))
+        code = cv2.VideoWriter.fourcc(*CODECS[path.suffix.lower()])
         self._writer = cv2.VideoWriter(str(path), code, stream.fps or FPS, (width, height))
         if not self._writer.isOpened():
             raise PoseSDKError(f"cannot write video {path}: this OpenCV cannot encode it; end the name in .mp4 or .avi")
@@ -117,6 +122,12 @@ class _Video:
                 "draw frames of different sizes into a folder"
             )
         self._writer.write(drawn)
+        self._count += 1
 
     def close(self) -> None:
         self._writer.release()
+        written = cv2.VideoCapture(str(self._path))  # the writer does not say that a disk is full
+        whole = written.isOpened() and written.get(cv2.CAP_PROP_FRAME_COUNT) > 0
+        written.release()
+        if self._count and not whole:
+            raise PoseSDKError(f"cannot write video {self._path}: what was written does not open; check the free space")

@@ -151,7 +151,29 @@ def test_frames_of_another_size_do_not_go_into_a_video(tmp_path):
     drawing.close()
 
 
+@pytest.mark.parametrize("name", ["x.webm", "x.gif", "x.h264"])
+def test_a_video_that_cannot_be_encoded_is_refused_at_once_and_in_one_line(tmp_path, capfd, name):
+    with pytest.raises(PoseSDKError, match=r"end the name in one of \.avi, \.m4v, \.mkv, \.mov, \.mp4"):
+        Drawing(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name", ["x.avi", "x.m4v", "x.mkv", "x.mov", "x.mp4"])
+def test_a_video_that_is_lost_is_not_passed_over(tmp_path, name):
+    """What a full disk leaves: the end of the file, where its index stands, is missing."""
+    drawing = Drawing(tmp_path / name)
+    add(drawing, "a", VIDEO)
+    (tmp_path / name).unlink()
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(PoseSDKError, match="check the free space"):
+        drawing.close()
+
+
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "notes").touch()
+    with pytest.raises(PoseSDKError, match=r"cannot draw into .*notes: it is a file"):
+        Drawing(tmp_path / "notes")
     (tmp_path / "file").touch()
     with pytest.raises(PoseSDKError, match=r"cannot write .*file"):
         Drawing(tmp_path / "file" / "folder")
