@@ -75,6 +75,7 @@ def test_phase_of_a_step(write, step, adaptation):
         ({"phases": [{"mixture": {"a": 1.0}, "sizes": {0: 1.0}}]}, r"phases\.0\.sizes"),
         ({"phases": [{"mixture": {"a": -1.0}, "sizes": {128: 1.0}}]}, r"phases\.0\.mixture"),
         ({"data": {"sets": 2 * TREE["data"]["sets"]}}, "names of their own"),
+        ({"model": "logocap-w32", "loss": {"heatmap": "focal"}}, "logits of a sigmoid"),
         ({"targets": {"center_keypoints": ["tail"]}}, r"center_keypoints: \['tail'\]"),
     ],
 )

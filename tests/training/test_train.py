@@ -203,6 +203,20 @@ def test_weights_can_start_a_run_of_another_size(tiny_run: ModuleType, tiny_set:
     assert not torch.equal(start, torch.zeros_like(start))
 
 
+def test_run_that_goes_on_needs_no_first_weights_and_clears_up_after_a_kill(
+    tiny_run: ModuleType, tiny_set: TinySet, tmp_path: Path
+) -> None:
+    config = tiny_run.tiny_config(*tiny_set, steps=1)
+    first = fit(config, tmp_path / "first", accelerator="cpu")
+    config = config.model_copy(update={"init_from": first})
+    fit(config, tmp_path / "second", accelerator="cpu")
+    first.unlink()
+    cut_off = tmp_path / "second" / ".last.safetensors.abc123.tmp"
+    cut_off.touch()
+    fit(config, tmp_path / "second", accelerator="cpu")
+    assert not cut_off.exists()
+
+
 def test_backbone_of_another_project_can_start_a_run(tiny_run: ModuleType, tiny_set: TinySet, tmp_path: Path) -> None:
     """Published ImageNet weights: no prefix, a classifier that the model has no use for."""
     config = tiny_run.tiny_config(*tiny_set, init_from=tmp_path / "imagenet.pth")

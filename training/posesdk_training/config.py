@@ -192,6 +192,8 @@ class TrainConfig(_Section):
     def _check(self) -> "TrainConfig":
         if self.loss.refined_window is not None and self.loss.refined_window % 2 == 0:
             raise ValueError(f"loss.refined_window {self.loss.refined_window} must be odd, so that it has a center")
+        if self.loss.heatmap == "focal" and self.model.heads.activation != "sigmoid":
+            raise ValueError("loss.heatmap focal trains the logits of a sigmoid: set model.heads.activation to sigmoid")
         names = {entry.name for entry in self.data.sets}
         if len(names) < len(self.data.sets):
             raise ValueError(f"data sets need names of their own, got {[entry.name for entry in self.data.sets]}")

@@ -76,7 +76,7 @@ class _Run:
         self.folder = folder
         self.fabric = fabric
         self.network = build_model(config.model)
-        if config.init_from is not None:
+        if config.init_from is not None and not (folder / STATE_FILE).exists():
             _initialise(self.network, config.init_from)
         self.average = WeightAverage(self.network, config.ema_decay)
         module = _Losses(self.network, config)
@@ -120,6 +120,9 @@ class _Run:
 
     def resume(self) -> None:
         """Goes on from the folder's last checkpoint, if there is one."""
+        if self.fabric.is_global_zero:
+            for cut_off in self.folder.glob(f".{WEIGHTS_FILE}.*.tmp"):  # of a run that was killed while it saved
+                cut_off.unlink()
         path = self.folder / STATE_FILE
         if not path.exists():
             return
