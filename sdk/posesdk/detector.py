@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from numbers import Integral, Real
 from types import TracebackType
 from typing import Any
 
@@ -71,7 +72,9 @@ class Detector:
         threads: int | None = None,
         flip_test: bool | None = None,
     ) -> None:
-        _check_settings(score_threshold, keypoint_threshold, max_people, threads)
+        _check_names(device=device, runtime=runtime, precision=precision)
+        _check_parts(score_threshold=score_threshold, keypoint_threshold=keypoint_threshold)
+        _check_counts(max_people=max_people, threads=threads)
         bundle = open_bundle(default_bundle_path() if model is None else model)
         candidates = select_variant(bundle.manifest, runtime, device, precision)
         changes = {
@@ -143,20 +146,37 @@ class Detector:
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a Detector does not change: make another one to set {name!r}")
 
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"a Detector does not change: {name!r} stays")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError("a Detector cannot be pickled or copied: threads may share it, and each process makes its own")
+
     def __repr__(self) -> str:
         info = self._info
         return f"Detector({info.model!r}, {info.variant}, {info.runtime} on {info.device})"
 
 
-def _check_settings(
-    score_threshold: float | None, keypoint_threshold: float | None, max_people: int, threads: int | None
-) -> None:
-    for name, value in (("score_threshold", score_threshold), ("keypoint_threshold", keypoint_threshold)):
-        if value is not None and not 0 <= value <= 1:
-            raise ValueError(f"{name}: expected a number from 0 to 1, got {value}")
-    for name, number in (("max_people", max_people), ("threads", threads)):
-        if number is not None and number < 1:
-            raise ValueError(f"{name}: expected at least 1, got {number}")
+def _check_names(**names: object) -> None:
+    for setting, name in names.items():
+        if not isinstance(name, str):
+            raise TypeError(f"{setting}: expected a string, got {name!r}")
+
+
+def _check_parts(**parts: object) -> None:
+    for setting, part in parts.items():
+        if part is not None and not isinstance(part, Real):
+            raise TypeError(f"{setting}: expected a number from 0 to 1, got {part!r}")
+        if part is not None and not 0 <= float(part) <= 1:
+            raise ValueError(f"{setting}: expected a number from 0 to 1, got {part}")
+
+
+def _check_counts(**counts: object) -> None:
+    for setting, count in counts.items():
+        if count is not None and not isinstance(count, Integral):
+            raise TypeError(f"{setting}: expected a whole number, got {count!r}")
+        if count is not None and int(count) < 1:
+            raise ValueError(f"{setting}: expected at least 1, got {count}")
 
 
 def _open_first(

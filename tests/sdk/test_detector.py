@@ -1,6 +1,7 @@
 import json
 import logging
 import os
+import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -170,6 +171,29 @@ def test_a_detector_does_not_change(detector):
     for name in ("info", "score_threshold", "_pipeline"):
         with pytest.raises(AttributeError):
             setattr(detector, name, 1)
+    with pytest.raises(AttributeError):
+        del detector._info
+    with pytest.raises(TypeError, match="each process makes its own"):
+        pickle.dumps(detector)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"device": 0}, "device: expected a string, got 0"),
+        ({"score_threshold": "high"}, "score_threshold: expected a number from 0 to 1, got 'high'"),
+        ({"max_people": 1.5}, "max_people: expected a whole number, got 1.5"),
+        ({"threads": "2"}, "threads: expected a whole number"),
+    ],
+)
+def test_settings_of_another_type_are_refused_with_what_was_expected(tiny_bundle, settings, message):
+    with pytest.raises(TypeError, match=message):
+        Detector(tiny_bundle, **settings)
+
+
+def test_settings_may_be_numbers_of_numpy(tiny_bundle):
+    with Detector(tiny_bundle, score_threshold=np.float32(0.5), max_people=np.int64(3)) as detector:
+        assert (detector.info.score_threshold, detector.info.max_people) == (0.5, 3)
 
 
 def test_a_closed_detector_says_so(tiny_bundle, picture):
