@@ -86,7 +86,7 @@ def to_image(image: Any) -> NDArray[np.uint8]:
     if isinstance(image, str | os.PathLike):
         return read_image(image)
     if _is_pil(image):
-        return np.ascontiguousarray(np.asarray(image.convert("RGB"), np.uint8)[..., ::-1])
+        return _from_pil(image)
     if not isinstance(image, np.ndarray):
         raise TypeError(f"expected an image as an array, PIL image or path, got {type(image).__name__}")
     if image.dtype != np.uint8:
@@ -96,6 +96,17 @@ def to_image(image: Any) -> NDArray[np.uint8]:
     if image.ndim == 2 or image.shape[2] == 1:
         return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
     return np.ascontiguousarray(image[..., :3])
+
+
+def _from_pil(image: Any) -> NDArray[np.uint8]:
+    if image.mode == "F" or image.mode.startswith("I"):  # PIL would cut them off at 255
+        raise TypeError(f"expected a PIL image of 8 bits a channel, got mode {image.mode!r}; convert it first")
+    try:
+        pixels = image.convert("RGB")  # reads the file, if that has not been done yet
+    except (OSError, SyntaxError) as error:
+        name = getattr(image, "filename", "") or "a PIL image"
+        raise SourceError(f"cannot read {name}: {error}; copy it again") from error
+    return np.ascontiguousarray(np.asarray(pixels, np.uint8)[..., ::-1])
 
 
 class _Faults:

@@ -72,6 +72,24 @@ def test_an_array_and_a_pil_image_are_one_frame_of_the_same_colors():
         assert frame.info.source is None
 
 
+@pytest.mark.parametrize("mode", ["I;16", "I", "F"])
+def test_a_pil_image_of_more_than_8_bits_is_not_cut_off(mode):
+    image = pytest.importorskip("PIL.Image", reason="Pillow is optional")
+    with pytest.raises(TypeError, match=f"8 bits a channel, got mode '{mode}'"):
+        to_image(image.new(mode, (4, 3)))
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png"])
+def test_a_pil_image_of_a_cut_off_file_is_a_source_error(tmp_path, name):
+    image = pytest.importorskip("PIL.Image", reason="Pillow is optional")
+    path = tmp_path / name
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3)).astype(np.uint8)
+    assert cv2.imwrite(str(path), noise)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with image.open(path) as opened, pytest.raises(SourceError, match=f"cannot read .*{name}"):
+        to_image(opened)
+
+
 def test_an_iterable_mixes_arrays_and_paths_and_stays_lazy(tmp_path):
     path = write(tmp_path / "a.png", "green")
     taken = []
