@@ -26,6 +26,8 @@ SHORT_SECONDS = 0.5
 """The last frame may end this much before the duration that a container promises, or `SHORT_PART` of it."""
 SHORT_PART = 0.02
 
+WAIT_MS = 10_000
+"""How long a network stream may stay silent; OpenCV's own 30 s also hold back an interruption."""
 LAST_CAMERA = 99
 """OpenCV takes a backend's number times 100 from a larger one."""
 
@@ -90,9 +92,12 @@ def open_video(path: Path, on_fault: OnFault) -> FrameStream:
 
 
 def open_url(url: str, on_fault: OnFault) -> FrameStream:
-    """The frames of a network stream (rtsp, http, ...); a user name and password in the URL are kept out of results."""
+    """The frames of a network stream (rtsp, http, ...); a user name and password in the URL are kept out of results.
+
+    Raises SourceError where nothing opens within 10 s; a stream that then gives nothing for 10 s has ended.
+    """
     name = _without_credentials(url)
-    capture = cv2.VideoCapture(url)
+    capture = cv2.VideoCapture(url, cv2.CAP_ANY, _patience())
     if not capture.isOpened():
         raise SourceError(f"cannot open stream {name}: no answer, or no video there; check the address and the network")
     if capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0:
@@ -178,6 +183,13 @@ def _read(capture: cv2.VideoCapture) -> NDArray[np.uint8] | None:
     if not found or image is None:
         return None
     return np.asarray(image, np.uint8)
+
+
+def _patience() -> list[int]:
+    """OpenCV's settings of how long to wait; a build without FFmpeg may know none, and would open nothing with them."""
+    if cv2.CAP_FFMPEG not in cv2.videoio_registry.getStreamBackends():
+        return []
+    return [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, WAIT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, WAIT_MS]
 
 
 def _without_credentials(url: str) -> str:

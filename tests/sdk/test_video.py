@@ -1,4 +1,5 @@
 import os
+import socket
 import struct
 import threading
 import time
@@ -112,6 +113,15 @@ def test_a_stream_that_does_not_answer_is_named_without_its_password():
         open_source("rtsp://user:secret@127.0.0.1:9/cam")
     assert "secret" not in str(caught.value)
     assert time.monotonic() - start < 20
+
+
+def test_a_stream_that_stays_silent_is_given_up(monkeypatch):
+    monkeypatch.setattr("posesdk.video.WAIT_MS", 300)
+    with socket.create_server(("127.0.0.1", 0)) as server:  # takes the connection and says nothing
+        start = time.monotonic()
+        with pytest.raises(SourceError, match="no answer"):
+            open_source(f"rtsp://127.0.0.1:{server.getsockname()[1]}/cam")
+        assert time.monotonic() - start < 10
 
 
 def test_a_video_closed_halfway_frees_its_file(tmp_path):
