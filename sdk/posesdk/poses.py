@@ -158,7 +158,7 @@ class Poses:
             "v": SCHEMA_VERSION,
             "source": self.frame.source,
             "index": self.frame.index,
-            "pts": self.frame.pts,
+            "pts": None if self.frame.pts is None else round(self.frame.pts, 6),
             "width": width,
             "height": height,
             "model": self.model,

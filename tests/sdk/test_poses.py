@@ -1,6 +1,7 @@
 import copy
 import json
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -154,6 +155,11 @@ def test_to_dict_is_the_schema_and_survives_json_exactly():
     assert back.keypoint_scores.tolist() == poses.keypoint_scores.tolist()
     assert back.scores.tolist() == poses.scores.tolist()
     assert back.to_dict() == poses.to_dict()
+
+
+def test_a_time_is_written_to_the_microsecond():
+    poses = replace(some_poses(1), frame=FrameInfo("a.mp4", 380, 15200.000000000002 / 1000))
+    assert json.dumps(poses.to_dict()["pts"]) == "15.2"
 
 
 def test_untracked_people_have_null_ids():
