@@ -205,12 +205,13 @@ def test_photo_without_people_gives_an_empty_sample(make):
 def test_unreadable_image_is_skipped_with_one_warning(make, caplog, capfd):
     config = make([annotation(n, n) for n in (1, 2, 3)], broken=(2,))
     dataset = KeypointDataset(config)
+    caplog.clear()
     with caplog.at_level(logging.WARNING, logger="posesdk_training"):
         samples = [dataset[at(number)] for number in range(12)]
     assert len(samples) == 12
     (record,) = caplog.records
     assert "2.png" in record.getMessage()
-    assert capfd.readouterr().err == ""  # OpenCV keeps quiet
+    assert "imread" not in capfd.readouterr().err  # OpenCV keeps quiet
 
 
 def test_set_of_unreadable_images_is_an_error(make):
