@@ -13,6 +13,7 @@ from posesdk.selftest import run_selftest
 from posesdk.spec import STRIDE
 from posesdk_converters import package, verify
 from posesdk_converters.cli import app
+from posesdk_training.checkpoint import load_checkpoint, save_checkpoint
 
 
 def run(*arguments, cli=app):
@@ -111,6 +112,23 @@ def test_fixed_size_name_version_and_accuracy_reach_the_manifest(tiny_checkpoint
     with Detector(output, runtime="onnxruntime") as detector:
         assert detector(tiny_picture).image_size == (90, 120)
     assert manifest.model.stride == STRIDE
+
+
+@pytest.mark.parametrize("switch", [{"level": "none"}, {"prior": "kem"}], ids=["level none", "kem alone"])
+def test_model_without_attraction_maps_has_one_graph(tiny_checkpoint, tiny_picture, tmp_path, switch):
+    source = load_checkpoint(tiny_checkpoint)
+    adaptation = source.spec.adaptation.model_copy(update=switch)
+    spec = source.spec.model_copy(update={"adaptation": adaptation})
+    save_checkpoint(tmp_path / "plain.safetensors", source.state_dict, spec)
+    output = tmp_path / "plain.posebundle"
+    options = ("--target", "cpu", "--input-size", "64x96", "--golden", tiny_picture)
+    result = run(tmp_path / "plain.safetensors", *options, "-o", output)
+    assert result.exit_code == 0, result.output
+    bundle = open_bundle(output)
+    assert not [file.path for file in bundle.manifest.files if "adapt" in file.path]
+    checks = run_selftest(bundle)
+    assert len(checks) == 3
+    assert all(check.passed and check.people > 0 for check in checks), [check.summary for check in checks]
 
 
 @pytest.mark.parametrize(
