@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from posesdk.detector import Detector
+from posesdk.interrupts import held_back
 from posesdk.outputs import Output
 from posesdk.poses import Poses
 from posesdk.sources import open_source
@@ -17,11 +18,16 @@ Watch = Callable[[FrameStream], AbstractContextManager[Callable[[Poses], None]]]
 
 
 class Batch:
-    """Counts, while it runs, the `frames` that were done, the single `pictures` among them, and the `faults`."""
+    """Counts, while it runs, the `frames` that were done, the single `pictures` among them, and the `faults`.
 
-    def __init__(self, detector: Detector, outputs: Sequence[Output], on_fault: OnFault) -> None:
+    People below the detector's threshold are only looked for where an output takes `everyone`.
+    """
+
+    def __init__(self, detector: Detector, outputs: Sequence[Output], on_fault: OnFault, *, everyone: bool) -> None:
         self.frames = self.pictures = self.faults = 0
-        self._detector, self._outputs, self._on_fault = detector, outputs, on_fault
+        self._find = detector.detect_all if everyone else detector
+        self._threshold = detector.info.score_threshold
+        self._outputs, self._on_fault = outputs, on_fault
 
     def run(self, sources: Iterable[str], watch: Watch | None = None, stop: Callable[[], bool] | None = None) -> None:
         """Every source in turn, until `stop()`; one that cannot be read, or only in part, is given to `on_fault`."""
@@ -50,12 +56,13 @@ class Batch:
             yield self._one(stream, frame)
 
     def _one(self, stream: FrameStream, frame: Frame) -> Poses:
-        everyone = self._detector.detect_all(frame)
-        poses = everyone.above(self._detector.info.score_threshold)
-        for output in self._outputs:
-            output.add(stream, frame, poses, everyone)
-        self.frames += 1
-        self.pictures += stream.pictures
+        everyone = self._find(frame)
+        poses = everyone.above(self._threshold)
+        with held_back():  # every output has a frame, or none has
+            for output in self._outputs:
+                output.add(stream, frame, poses, everyone)
+            self.frames += 1
+            self.pictures += stream.pictures
         return poses
 
     def _fault(self, error: SourceError) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from posesdk._version import __version__
-from posesdk.terminal import USAGE, TerminalHandler, reporting, show_error, show_line, show_text, stop_as_interrupted
+from posesdk.interrupts import stop_as_interrupted
+from posesdk.terminal import USAGE, TerminalHandler, reporting, show_error, show_line, show_text
 from posesdk_runtimes.errors import EnvironmentFault, GateError
 
 if TYPE_CHECKING:

@@ -21,7 +21,10 @@ STDOUT = Path("-")
 
 
 class Output(Protocol):
-    """Takes every frame of a run in order. `everyone` holds all people, `poses` those above the threshold."""
+    """Takes every frame of a run in order.
+
+    `poses` are the people above the threshold, `everyone` also those below it, if the run was asked for them.
+    """
 
     def add(self, stream: FrameStream, frame: Frame, poses: Poses, everyone: Poses) -> None:
         """Writes or keeps one frame."""
@@ -75,7 +78,7 @@ class JsonOutput:
         """Writes one frame's object."""
         text = json.dumps(poses.to_dict(), allow_nan=False)
         with writing(self._path):
-            self._file.write((",\n" if self._count else "\n") + text)  # at once: an interruption leaves no comma behind
+            self._file.write((",\n" if self._count else "\n") + text)
         self._count += 1
 
     def close(self) -> None:

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +19,6 @@ __all__ = [
     "show_error",
     "show_line",
     "show_text",
-    "stop_as_interrupted",
 ]
 
 FAILURE, USAGE, INTERRUPTED = 1, 2, 130
@@ -53,14 +51,6 @@ class TerminalHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Writes one record."""
         show_line(f"posesdk: {record.levelname.lower()}: {record.getMessage()}", err=True)
-
-
-def stop_as_interrupted() -> None:
-    """Lets a service manager's stop, or a terminal that is closed, end a run as Ctrl-C does: with whole files."""
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # nohup has it ignored
-            signal.signal(number, signal.default_int_handler)
 
 
 @contextmanager

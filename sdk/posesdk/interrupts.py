@@ -1,0 +1,47 @@
+"""Signals that end a run, so that its files stay whole."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+__all__ = ["held_back", "stop_as_interrupted"]
+
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+"""Ctrl-C, a service manager's stop, a terminal that is closed; not every system has all of them."""
+
+
+def stop_as_interrupted() -> None:
+    """Lets each of these signals raise KeyboardInterrupt, unless the process was told to ignore it (nohup)."""
+    for number in _numbers():
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Holds KeyboardInterrupt back until the block is done, but not a second one; only in the main thread."""
+    held: list[int] = []
+
+    def hold(number: int, frame: FrameType | None) -> None:
+        if held:
+            raise KeyboardInterrupt
+        held.append(number)
+
+    interrupting: list[int] = []
+    if threading.current_thread() is threading.main_thread():
+        interrupting = [number for number in _numbers() if signal.getsignal(number) is signal.default_int_handler]
+    try:
+        for number in interrupting:
+            signal.signal(number, hold)
+        yield
+    finally:
+        for number in interrupting:
+            signal.signal(number, signal.default_int_handler)
+    if held:
+        raise KeyboardInterrupt
+
+
+def _numbers() -> list[int]:
+    return [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
