@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from queue import Empty, LifoQueue
 from typing import Any
@@ -16,13 +17,14 @@ from posesdk_runtimes.base import Tensor, TensorSpec
 from posesdk_runtimes.errors import ArtifactError, DeviceUnavailableError, MissingDependencyError, RuntimeFault
 from posesdk_runtimes.feeds import check_feeds
 
-__all__ = ["OpenVINORuntime", "import_openvino"]
+__all__ = ["OpenVINORuntime", "import_openvino", "shared_core"]
 
 _REQUESTS = 4
 """Most threads that run one graph at a time, each with activations of its own; more threads wait."""
 _PRECISIONS = ("f32", "f16", "bf16")
 _TELEMETRY = "openvino_telemetry"
 _import_lock = threading.Lock()
+_core_lock = threading.Lock()
 
 
 def import_openvino() -> Any:
@@ -38,6 +40,23 @@ def import_openvino() -> Any:
         finally:
             del sys.modules[_TELEMETRY]
             sys.modules.update(known)
+
+
+def shared_core() -> Any:
+    """The one `openvino.Core` of the process, which stays until its end. Raises ImportError.
+
+    Each Core with a CPU gives its thread a stack for signals, and at its end puts back the one from before. Of two that
+    end in the order in which they began, the second puts back the first one's, which is freed by then, and the next
+    signal ends the process: Ctrl-C after a detector was closed (2026.4).
+    """
+    openvino = import_openvino()
+    with _core_lock:
+        return _make_core(openvino)
+
+
+@lru_cache(maxsize=1)
+def _make_core(openvino: Any) -> Any:
+    return openvino.Core()
 
 
 class OpenVINORuntime:
@@ -58,7 +77,7 @@ class OpenVINORuntime:
         if precision not in _PRECISIONS:
             raise ValueError(f"expected a precision of {', '.join(_PRECISIONS)}, got {precision!r}")
         try:
-            openvino = import_openvino()
+            core = shared_core()
             from openvino import frontend
         except ImportError as error:
             raise MissingDependencyError(
@@ -74,7 +93,6 @@ class OpenVINORuntime:
         )
         self._path = Path(path)
         self._requests: LifoQueue[Any] = LifoQueue()
-        core = openvino.Core()
         target = _target(core.available_devices, device, self._path)
         self.device = target.lower()
         model = self._read(core)

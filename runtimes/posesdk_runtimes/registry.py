@@ -61,9 +61,9 @@ def runtime_devices(name: str) -> tuple[str, ...]:
     info = _known(name)
     try:
         if name == "openvino":
-            from posesdk_runtimes.openvino import import_openvino
+            from posesdk_runtimes.openvino import shared_core
 
-            return tuple(device.lower() for device in import_openvino().Core().available_devices)
+            return tuple(device.lower() for device in shared_core().available_devices)
         import onnxruntime
 
         providers = onnxruntime.get_available_providers()

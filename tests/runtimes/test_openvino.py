@@ -122,3 +122,28 @@ def test_loading_and_running_reports_to_nobody_and_writes_nothing(graph: Path, t
     )
     assert done.returncode == 0, done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+SIGNALLED = """
+import os, signal, sys, time
+from posesdk_runtimes.openvino import OpenVINORuntime
+from posesdk_runtimes.registry import runtime_devices
+first, second = (OpenVINORuntime(sys.argv[1]) for _ in range(2))
+first.close()
+second.close()
+del first, second
+runtime_devices("openvino")
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(1)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_a_signal_after_graphs_were_closed_does_not_end_the_process(graph: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+    done = subprocess.run(
+        [sys.executable, "-c", SIGNALLED, str(graph)], capture_output=True, text=True, env=environment, check=False
+    )
+    assert (done.returncode, done.stdout.split()) == (0, ["interrupted"]), done.stderr
