@@ -129,7 +129,7 @@ def run_detect(detector: Detector, sources: list[str], wanted: Wanted) -> int:
     try:
         with ExitStack() as stack:
             outputs, stop = _open_outputs(wanted, stack)
-            batch = Batch(detector, [*outputs, timing], show_error)
+            batch = Batch(detector, [*outputs, timing], show_error, everyone="coco" in wanted.texts)
             watch = stack.enter_context(progress_bar(len(sources), data_on_stdout=wanted.uses_stdout))
             batch.run(sources, watch, stop)
     except KeyboardInterrupt:

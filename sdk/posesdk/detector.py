@@ -8,9 +8,6 @@ from numbers import Integral, Real
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from posesdk.bundle import Bundle, default_bundle_path, open_bundle
 from posesdk.pipeline import Pipeline, open_pipeline
 from posesdk.poses import FrameInfo, Poses
@@ -91,29 +88,31 @@ class Detector:
         _log.info("using %s", self._info)
 
     def __call__(self, frame: Any) -> Poses:
-        """The people in a frame: (H, W, 3) uint8 BGR (grey and BGRA are converted), a PIL image, or a picture's path.
+        """The people in a frame: (H, W, 3) uint8 BGR (grey and BGRA are converted), a PIL image, a picture's path,
+        or a `posesdk.video.Frame`.
 
         Raises SourceError for a file that cannot be read, ValueError or TypeError for what is no image, RuntimeFault
         when the backend fails.
         """
-        return self.detect_all(frame).above(self._info.score_threshold)
+        threshold = self._info.score_threshold
+        return self._find(frame, threshold).above(threshold)
 
     def stream(self, source: Source, on_fault: OnFault | None = None) -> Iterator[Poses]:
         """The people in every frame of a source, in order; `posesdk.sources.open_source` says what `on_fault` is."""
         frames = open_source(source, on_fault)
-        return (self.detect_all(frame).above(self._info.score_threshold) for frame in frames)
+        return (self(frame) for frame in frames)
 
     def detect_all(self, frame: Any) -> Poses:
-        """As a call, but with every person that scores above 0: what an evaluation wants. Takes a `Frame` as well."""
+        """As a call, but with every person that scores above 0: what an evaluation wants."""
+        return self._find(frame, 0.0)
+
+    def _find(self, frame: Any, floor: float) -> Poses:
         if isinstance(frame, Frame):
             image, info = frame.image, frame.info
         else:
             image = to_image(frame)
             info = FrameInfo(os.fspath(frame) if isinstance(frame, str | os.PathLike) else None)
-        return self._poses(image, info)
-
-    def _poses(self, image: NDArray[np.uint8], frame: FrameInfo) -> Poses:
-        estimate = self._pipeline.run(image)
+        estimate = self._pipeline.run(image, floor)
         return Poses(
             keypoints=estimate.keypoints,
             keypoint_scores=estimate.keypoint_scores,
@@ -122,7 +121,7 @@ class Detector:
             skeleton=self._info.skeleton,
             model=self._info.model,
             keypoint_threshold=self._info.keypoint_threshold,
-            frame=frame,
+            frame=info,
             timing=estimate.timing,
         )
 

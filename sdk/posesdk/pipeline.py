@@ -22,6 +22,9 @@ __all__ = ["STAGES", "Estimate", "Pipeline", "open_pipeline"]
 STAGES = ("preprocess", "trunk", "decode", "context", "adapt", "refine", "postprocess")
 """What `Estimate.timing` measures, in the order in which it happens."""
 
+ROUNDING = 1.001
+"""More than float32 sums can add to a score."""
+
 FloatArray = NDArray[np.float32]
 
 
@@ -46,8 +49,12 @@ class Pipeline:
     trunk: Runtime
     adapt: Runtime | None
 
-    def run(self, image: NDArray[np.uint8]) -> Estimate:
-        """The poses in an image (H, W, 3) uint8 BGR. Raises RuntimeFault when a backend fails or gives no numbers."""
+    def run(self, image: NDArray[np.uint8], floor: float = 0.0) -> Estimate:
+        """The poses in an image (H, W, 3) uint8 BGR; of those that score below `floor`, some may be left out.
+
+        Candidates that cannot reach `floor` are not adapted: they cost time, and the poses above it stay the same.
+        Raises RuntimeFault when a backend fails or gives no numbers.
+        """
         watch = _Stopwatch()
         letterbox = make_letterbox((image.shape[0], image.shape[1]), self.spec.input, self.spec.frame)
         net = letterbox.warp(image)
@@ -55,7 +62,7 @@ class Pipeline:
         maps = self._run_trunk(net)
         watch.lap("trunk")
         heatmaps, offsets = self._maps_of_image(maps)
-        initial = decode_center_offset(heatmaps, offsets, self.spec)
+        initial = _that_reach(floor, decode_center_offset(heatmaps, offsets, self.spec), heatmaps, self.spec)
         watch.lap("decode")
         attraction = self._attraction(initial, maps["embedding"][0], watch)
         keypoints, keypoint_scores = adapt_poses(initial, heatmaps, attraction, self.spec)
@@ -140,6 +147,20 @@ def _settled(spec: ModelSpec, decode: DecodeSpec, input_size: tuple[int, int] | 
         return spec.model_copy(update={"decode": decode})
     fixed = InputSpec(resize="fixed", size=input_size, multiple=spec.stride, mean=spec.input.mean, std=spec.input.std)
     return spec.model_copy(update={"decode": decode, "input": fixed})
+
+
+def _that_reach(floor: float, initial: InitialPoses, heatmaps: FloatArray, spec: ModelSpec) -> InitialPoses:
+    """The candidates whose score, center score times mean response, may be `floor` or more.
+
+    No response is above the maximum of its heatmap, or 1 where it is that of the attraction map. Candidates stand in
+    descending order, and suppression goes through them in that order: the last ones change nothing for the first.
+    """
+    if spec.adaptation.level == "partial":
+        ceiling = 1.0
+    else:
+        ceiling = float(heatmaps[: spec.keypoint_count].max(axis=(1, 2)).clip(0).mean())
+    count = int(np.count_nonzero(initial.scores * (ceiling * ROUNDING) >= floor))
+    return InitialPoses(initial.keypoints[:count], initial.scores[:count], initial.centers[:count])
 
 
 def _run_batch(runtime: Runtime, name: str, batch: Tensor) -> dict[str, Tensor]:

@@ -112,6 +112,33 @@ def test_thresholds_are_the_models_unless_the_caller_names_others(tiny_bundle, p
         assert len(strict.detect_all(picture)) == 2
 
 
+def test_only_candidates_that_can_reach_the_threshold_are_adapted(tiny_bundle, spots, monkeypatch):
+    adapted = []
+
+    def count(keypoints, embedding, spec):
+        adapted.append(len(keypoints))
+        return local_context(keypoints, embedding, spec)
+
+    monkeypatch.setattr("posesdk.pipeline.local_context", count)
+    rng = np.random.default_rng(4)
+    scattered = spots([(50, 60), (140, 70)]) // 2 + rng.integers(0, 120, (128, 192, 3)).astype(np.uint8)
+    for threshold in (0.0, 0.02, 0.1, 0.15, 0.2, 1.0):
+        with Detector(tiny_bundle, runtime="onnxruntime", score_threshold=threshold) as detector:
+            for picture in (scattered, spots([(90, 60)]), spots([])):
+                adapted.clear()
+                found, everyone = detector(picture), detector.detect_all(picture)
+                expected = everyone.above(threshold)
+                assert len(found) == len(expected)
+                assert np.allclose(found.keypoints, expected.keypoints, atol=1e-3)
+                assert np.allclose(found.scores, expected.scores, atol=1e-6)
+                assert sum(adapted) >= len(found) + len(everyone)
+    assert adapted == []
+    with Detector(tiny_bundle, runtime="onnxruntime", score_threshold=0.2) as detector:
+        detector(scattered)
+        detector.detect_all(scattered)
+    assert adapted[0] < adapted[1]
+
+
 def test_max_people_keeps_the_best(tiny_bundle, picture):
     with Detector(tiny_bundle, runtime="onnxruntime", max_people=1) as detector:
         assert len(detector(picture)) == 1
