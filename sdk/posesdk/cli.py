@@ -25,6 +25,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # boxes cut option names short on a terminal of 80 columns, and break errors into lines
 )
 
 
@@ -96,7 +97,7 @@ def detect(
         raise typer.Exit(code)
 
 
-@app.command()
+@app.command(short_help="Tell what a bundle holds and how good it is.")
 def info(
     bundle: Annotated[Path | None, typer.Argument(help="A bundle; the default model if none is named.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the manifest as it is.")] = False,
@@ -115,7 +116,7 @@ def info(
             show_line(line)
 
 
-@app.command()
+@app.command(short_help="Run a bundle's golden image through every backend here.")
 def selftest(
     bundle: Annotated[Path | None, typer.Argument(help="A bundle; the default model if none is named.")] = None,
 ) -> None:
@@ -134,7 +135,7 @@ def selftest(
             )
 
 
-@app.command()
+@app.command(short_help="Say what is installed here, and what to do about the rest.")
 def doctor() -> None:
     """Look at what is installed, which devices there are, and say what to do about what is missing."""
     with reporting():

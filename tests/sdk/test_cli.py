@@ -289,6 +289,22 @@ def test_doctor_tells_what_is_there(posesdk):
         assert word in done.stdout
 
 
+def test_help_names_every_option_in_full_and_every_command_in_a_line(posesdk):
+    told = posesdk("detect", "--help", model=None).stdout
+    for option in ("--score-threshold", "--keypoint-threshold", "--max-people", "--no-flip", "--jsonl", "--draw"):
+        assert option in told
+    overview = posesdk("--help").stdout
+    assert "..." not in overview.partition("Commands:")[2]
+    assert "Exit codes: 0 ok, 1 failure, 2 usage" in overview
+
+
+def test_a_usage_error_ends_in_one_line_that_says_what_is_wrong(posesdk):
+    done = posesdk("detect", "7.png", "--json", "-", "--jsonl", "-")
+    assert lines(done.stderr)[-1] == (
+        "Error: Invalid value: only one of --json, --jsonl and --coco can go to standard output"
+    )
+
+
 def test_the_version_is_told(posesdk):
     import posesdk as package
 
