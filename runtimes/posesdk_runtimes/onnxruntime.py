@@ -1,6 +1,8 @@
 """ONNX Runtime: portable graphs on the CPU and on CUDA."""
 
+import importlib
 import os
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,13 @@ from posesdk_runtimes.base import Tensor, TensorSpec
 from posesdk_runtimes.errors import ArtifactError, DeviceUnavailableError, MissingDependencyError, RuntimeFault
 from posesdk_runtimes.feeds import check_feeds
 
-__all__ = ["OnnxRuntime"]
+__all__ = ["OnnxRuntime", "import_onnxruntime"]
 
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _FATAL = 4
 """Severity from which ONNX Runtime writes to stderr; lesser errors arrive as exceptions."""
+_TELEMETRY_OFF = "ORT_DISABLE_TELEMETRY"
+_import_lock = threading.Lock()
 _DTYPES = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
@@ -28,6 +32,25 @@ _DTYPES = {
 }
 
 
+def import_onnxruntime() -> Any:
+    """The `onnxruntime` module with its telemetry off. Raises ImportError.
+
+    From version 1.29 on, importing it plainly writes a device id below ~/.cache/Microsoft and reports to Microsoft;
+    `disable_telemetry_events` comes too late for that, and the variable is looked at in the import only.
+    """
+    with _import_lock:
+        before = os.environ.get(_TELEMETRY_OFF)
+        os.environ[_TELEMETRY_OFF] = "1"
+        try:
+            module = importlib.import_module("onnxruntime")
+        finally:
+            os.environ.pop(_TELEMETRY_OFF)
+            if before is not None:
+                os.environ[_TELEMETRY_OFF] = before
+    module.disable_telemetry_events()  # where it had been imported before
+    return module
+
+
 class OnnxRuntime:
     """One ONNX file on `device`: "cpu" or "cuda:N". Nothing falls back to another device.
 
@@ -38,20 +61,16 @@ class OnnxRuntime:
 
     def __init__(self, path: str | os.PathLike[str], *, device: str = "cpu", threads: int | None = None) -> None:
         try:
-            import onnxruntime
+            onnxruntime = import_onnxruntime()
             from onnxruntime.capi import onnxruntime_pybind11_state as state
         except ImportError as error:
             raise MissingDependencyError(
                 f"cannot load {path}: ONNX Runtime cannot be imported ({error}); "
                 "install it with `pip install onnxruntime`"
             ) from error
-        onnxruntime.disable_telemetry_events()
         # The library's exceptions have no base of their own.
         kinds = (kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception))
-        self._faults: tuple[type[Exception], ...] = (
-            *kinds,
-            RuntimeError,
-        )  # the library's exceptions have no base of their own
+        self._faults: tuple[type[Exception], ...] = (*kinds, RuntimeError)
         self.device = device
         self._path = Path(path)
         self._session: Any = self._open(onnxruntime, threads)

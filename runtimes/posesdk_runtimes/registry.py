@@ -64,9 +64,9 @@ def runtime_devices(name: str) -> tuple[str, ...]:
             from posesdk_runtimes.openvino import shared_core
 
             return tuple(device.lower() for device in shared_core().available_devices)
-        import onnxruntime
+        from posesdk_runtimes.onnxruntime import import_onnxruntime
 
-        providers = onnxruntime.get_available_providers()
+        providers = import_onnxruntime().get_available_providers()
     except ImportError as error:
         raise MissingDependencyError(f"{name} cannot be imported ({error}); `{info.install}`") from error
     return ("cpu", "cuda") if "CUDAExecutionProvider" in providers and _has_nvidia() else ("cpu",)

@@ -1,14 +1,20 @@
 """ONNX Runtime alone: a device is used or refused, never replaced."""
 
+import importlib.util
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from posesdk_runtimes.errors import DeviceUnavailableError
-from posesdk_runtimes.onnxruntime import OnnxRuntime
+from posesdk_runtimes.onnxruntime import OnnxRuntime, import_onnxruntime
 
-onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+if importlib.util.find_spec("onnxruntime") is None:
+    pytest.skip("onnxruntime is not installed", allow_module_level=True)
+onnxruntime = import_onnxruntime()
 CUDA = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 
 
@@ -46,3 +52,26 @@ def test_session_does_not_spin_and_has_the_threads_that_were_asked_for(graph: Pa
 def test_foreign_devices_are_refused(graph: Path) -> None:
     with pytest.raises(ValueError, match="'cpu' or 'cuda:N' for ONNX Runtime, got 'gpu'"):
         OnnxRuntime(graph, device="gpu")
+
+
+ALONE = """
+import os, sys
+import numpy
+from posesdk_runtimes.onnxruntime import OnnxRuntime
+from posesdk_runtimes.registry import runtime_devices
+before = dict(os.environ)
+runtime_devices("onnxruntime")
+OnnxRuntime(sys.argv[1]).run({"image": numpy.zeros((1, 8, 8, 3), numpy.uint8)})
+assert dict(os.environ) == before
+"""
+
+
+def test_loading_and_running_reports_to_nobody_and_writes_nothing(graph: Path, tmp_path: Path) -> None:
+    switches = ("CI", "ORT_DISABLE_TELEMETRY", "ORT_RUNNING_UNIT_TESTS", "XDG_CACHE_HOME")  # would switch it off
+    environment = {key: value for key, value in os.environ.items() if key not in switches}
+    environment |= {"HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE, str(graph)], capture_output=True, text=True, check=False, env=environment
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert list(tmp_path.iterdir()) == []
