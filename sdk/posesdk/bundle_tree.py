@@ -96,11 +96,14 @@ class ZipTree:
 
 
 def open_tree(path: Path) -> FolderTree | ZipTree:
-    """The tree of a folder or of a file. Raises BundleError if there is neither."""
-    if path.is_dir():
-        return FolderTree(path)
-    if path.is_file():
-        return ZipTree(path)
+    """The tree of a folder or of a file. Raises BundleError if there is neither, or it may not be looked at."""
+    try:
+        if path.is_dir():
+            return FolderTree(path)
+        if path.is_file():
+            return ZipTree(path)
+    except OSError as error:
+        raise BundleError(f"cannot open bundle {path}: {error.strerror}; check the path and its permissions") from error
     raise BundleError(f"cannot open bundle {path}: there is no such file or folder; check the path")
 
 

@@ -50,7 +50,9 @@ def detect(
     sources: Annotated[
         list[str], typer.Argument(metavar="SOURCE", help="Images, videos, folders, globs, camera numbers, URLs.")
     ],
-    model: Annotated[Path | None, typer.Option(help="Bundle to use instead of the default model.")] = None,
+    model: Annotated[
+        Path | None, typer.Option(readable=False, help="Bundle to use instead of the default model.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, gpu, npu.")] = "auto",
     runtime: Annotated[str, typer.Option(help="auto, or the backend: onnxruntime, openvino, ...")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, or the variant's: fp32, fp16, int8, ...")] = "auto",
@@ -63,13 +65,18 @@ def detect(
     flip: Annotated[
         bool | None, typer.Option("--flip/--no-flip", help="Average with the mirror image: better, half as fast.")
     ] = None,
-    json: Annotated[Path | None, typer.Option(metavar="FILE|-", help="All frames as one JSON object.")] = None,
-    jsonl: Annotated[Path | None, typer.Option(metavar="FILE|-", help="One JSON object a line for each frame.")] = None,
+    json: Annotated[
+        Path | None, typer.Option(metavar="FILE|-", readable=False, help="All frames as one JSON object.")
+    ] = None,
+    jsonl: Annotated[
+        Path | None, typer.Option(metavar="FILE|-", readable=False, help="One JSON object a line for each frame.")
+    ] = None,
     coco: Annotated[
-        Path | None, typer.Option(metavar="FILE|-", help="COCO keypoint results, for an evaluation.")
+        Path | None, typer.Option(metavar="FILE|-", readable=False, help="COCO keypoint results, for an evaluation.")
     ] = None,
     draw: Annotated[
-        Path | None, typer.Option(metavar="DIR|FILE", help="Drawn pictures and videos: a folder, or one file.")
+        Path | None,
+        typer.Option(metavar="DIR|FILE", readable=False, help="Drawn pictures and videos: a folder, or one file."),
     ] = None,
     show: Annotated[bool, typer.Option("--show", help="Show drawn frames in a window; q ends.")] = False,
     profile: Annotated[bool, typer.Option("--profile", help="Print the time of each stage to standard error.")] = False,
@@ -99,7 +106,9 @@ def detect(
 
 @app.command(short_help="Tell what a bundle holds and how good it is.")
 def info(
-    bundle: Annotated[Path | None, typer.Argument(help="A bundle; the default model if none is named.")] = None,
+    bundle: Annotated[
+        Path | None, typer.Argument(readable=False, help="A bundle; the default model if none is named.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the manifest as it is.")] = False,
 ) -> None:
     """Tell what a bundle holds, how good it is and under which licences it stands."""
@@ -118,7 +127,9 @@ def info(
 
 @app.command(short_help="Run a bundle's golden image through every backend here.")
 def selftest(
-    bundle: Annotated[Path | None, typer.Argument(help="A bundle; the default model if none is named.")] = None,
+    bundle: Annotated[
+        Path | None, typer.Argument(readable=False, help="A bundle; the default model if none is named.")
+    ] = None,
 ) -> None:
     """Run a bundle's golden image through every backend that is installed here."""
     with reporting():

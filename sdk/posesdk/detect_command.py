@@ -108,7 +108,7 @@ def _check_files(sources: list[str], wanted: Wanted) -> None:
     for option, path in files.items():
         if path.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES:
             raise typer.BadParameter(f"{option} writes text, and {path} is the name of a picture or video")
-        if any(os.path.exists(source) and path.exists() and path.samefile(source) for source in sources):
+        if any(os.path.exists(source) and os.path.exists(path) and path.samefile(source) for source in sources):
             raise typer.BadParameter(f"{option} would replace the source {path}; name another file")
     places = [*files.values()] if wanted.draw is None else [*files.values(), wanted.draw]
     if len({path.resolve() for path in places}) < len(places):
@@ -118,7 +118,7 @@ def _check_files(sources: list[str], wanted: Wanted) -> None:
 def _check_folder(sources: list[str], target: Path) -> None:
     """A drawn picture has the name of its source, and may have that of another source."""
     homes = [source if os.path.isdir(source) else os.path.dirname(source) or "." for source in sources]
-    if target.is_dir() and any(os.path.isdir(home) and target.samefile(home) for home in homes):
+    if os.path.isdir(target) and any(os.path.isdir(home) and target.samefile(home) for home in homes):
         raise typer.BadParameter(f"{target} is the folder of a source, which would be replaced; name another one")
 
 

@@ -1,5 +1,6 @@
 """Drawn pictures and videos on disk."""
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -29,7 +30,7 @@ Target = Literal["folder", "picture", "video"]
 
 def target_kind(target: Path) -> Target:
     """What drawn frames are written to: a folder, unless the name ends as that of a picture or video does."""
-    if target.is_dir():
+    if os.path.isdir(target):  # unlike Path's, without an error where it may not be looked at
         return "folder"
     suffix = target.suffix.lower()
     return "picture" if suffix in IMAGE_SUFFIXES else "video" if suffix in VIDEO_SUFFIXES else "folder"
@@ -48,7 +49,7 @@ class Drawing:
         self._video: _Video | None = None
         if self.kind == "video" and target.suffix.lower() not in CODECS:
             raise PoseSDKError(f"cannot write video {target}: end the name in one of {', '.join(CODECS)}")
-        if self.kind == "folder" and target.exists() and not target.is_dir():
+        if self.kind == "folder" and os.path.isfile(target):
             raise PoseSDKError(f"cannot draw into {target}: it is a file; name a folder, or a picture or video")
         with writing(target):
             (target if self.kind == "folder" else target.parent).mkdir(parents=True, exist_ok=True)

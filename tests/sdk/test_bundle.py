@@ -163,6 +163,15 @@ def test_a_bundle_without_golden_files_has_none(folder: Path) -> None:
     assert open_bundle(folder).golden() is None
 
 
+def test_a_place_that_may_not_be_looked_at_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, *, follow_symlinks: bool = True) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    with pytest.raises(BundleError, match=r"cannot open bundle .*x\.posebundle: Permission denied"):
+        open_bundle(tmp_path / "x.posebundle")
+
+
 def test_a_file_that_the_bundle_does_not_have_is_named_with_those_it_has(packed: Path) -> None:
     for ask in (open_bundle(packed).read, open_bundle(packed).local_path):
         with pytest.raises(BundleError, match=r"no file 'trunk.onnx'; it has .*portable/trunk\.onnx"):

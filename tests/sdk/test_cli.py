@@ -234,6 +234,23 @@ def test_a_place_that_cannot_be_written_ends_with_1(posesdk):
     assert "cannot write" in done.stderr
 
 
+@pytest.mark.parametrize("option", ["--json", "--draw"])
+def test_a_place_that_may_not_be_looked_at_ends_with_1(posesdk, option, monkeypatch):
+    def refusing(known):
+        def call(path, *arguments, **settings):
+            if "locked" in path.parts:
+                raise PermissionError(13, "Permission denied")
+            return known(path, *arguments, **settings)
+
+        return call
+
+    for name in ("stat", "mkdir"):
+        monkeypatch.setattr(Path, name, refusing(getattr(Path, name)))
+    done = posesdk("detect", "7.png", option, "locked/a")
+    assert done.exit_code == 1
+    assert lines(done.stderr)[0].startswith("posesdk: error: cannot write locked/a: Permission denied")
+
+
 def test_without_a_screen_show_says_what_to_do_instead(posesdk, monkeypatch):
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
