@@ -95,7 +95,7 @@ class Drawing:
             while path in self._taken:
                 number += 1
                 path = self.target / f"{name}-{number}{suffix}"
-        if path.exists() and source.exists() and path.samefile(source):
+        if os.path.exists(path) and os.path.exists(source) and path.samefile(source):
             raise PoseSDKError(f"cannot draw to {path}: it is the source itself; name another file or folder")
         self._taken.add(path)
         return path

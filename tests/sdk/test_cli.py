@@ -234,8 +234,10 @@ def test_a_place_that_cannot_be_written_ends_with_1(posesdk):
     assert "cannot write" in done.stderr
 
 
-@pytest.mark.parametrize("option", ["--json", "--draw"])
-def test_a_place_that_may_not_be_looked_at_ends_with_1(posesdk, option, monkeypatch):
+@pytest.mark.parametrize(
+    ("option", "place"), [("--json", "locked/a"), ("--draw", "locked/a"), ("--draw", "locked/a.png")]
+)
+def test_a_place_that_may_not_be_looked_at_ends_with_1(posesdk, option, place, monkeypatch):
     def refusing(known):
         def call(path, *arguments, **settings):
             if "locked" in path.parts:
@@ -244,11 +246,11 @@ def test_a_place_that_may_not_be_looked_at_ends_with_1(posesdk, option, monkeypa
 
         return call
 
-    for name in ("stat", "mkdir"):
+    for name in ("stat", "write_bytes", "mkdir") if place.endswith("a") else ("stat", "write_bytes"):
         monkeypatch.setattr(Path, name, refusing(getattr(Path, name)))
-    done = posesdk("detect", "7.png", option, "locked/a")
+    done = posesdk("detect", "7.png", option, place)
     assert done.exit_code == 1
-    assert lines(done.stderr)[0].startswith("posesdk: error: cannot write locked/a: Permission denied")
+    assert lines(done.stderr)[0].startswith(f"posesdk: error: cannot write {place}: Permission denied")
 
 
 def test_without_a_screen_show_says_what_to_do_instead(posesdk, monkeypatch):
