@@ -5,6 +5,7 @@ from pathlib import Path
 from posesdk.manifest import Precision, Variant
 from posesdk_converters.target import Conversion
 from posesdk_runtimes.errors import MissingDependencyError
+from posesdk_runtimes.openvino import shared_core
 
 SUMMARY = "OpenVINO IR for x86 and Arm CPUs"
 PRECISIONS: tuple[Precision, ...] = ("fp32",)
@@ -35,10 +36,11 @@ def convert(conversion: Conversion) -> tuple[Variant, ...]:
 
 def _to_ir(source: Path, target: Path) -> None:
     try:
+        core = shared_core()
         import openvino
     except ImportError as error:
         raise MissingDependencyError(
             f"converting {source.name} for target cpu: OpenVINO cannot be imported ({error}); "
             "install it with `pip install 'posesdk[convert]'`"
         ) from error
-    openvino.save_model(openvino.Core().read_model(source), target, compress_to_fp16=False)
+    openvino.save_model(core.read_model(source), target, compress_to_fp16=False)
