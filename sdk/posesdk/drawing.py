@@ -107,6 +107,8 @@ class _Video:
     def __init__(self, path: Path, stream: FrameStream, first: Image) -> None:
         self.stream = stream
         self._path, self._size, self._count = path, first.shape[:2], 0
+        if not _is_utf8(path):  # OpenCV ends the process
+            raise PoseSDKError(f"cannot write video {path}: OpenCV writes names in UTF-8 only; name another")
         height, width = self._size
         with writing(path):
             path.touch()  # OpenCV does not say why it cannot
@@ -132,3 +134,11 @@ class _Video:
         written.release()
         if self._count and not whole:
             raise PoseSDKError(f"cannot write video {self._path}: what was written does not open; check the free space")
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from posesdk.png import PNG_START, clean_png
 from posesdk.poses import FrameInfo
-from posesdk.video import Frame, FrameStream, OnFault, open_camera, open_url, open_video
+from posesdk.video import Frame, FrameStream, OnFault, open_camera, open_url, open_video, opencv_name
 from posesdk_runtimes.errors import SourceError
 
 __all__ = ["IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "Source", "open_source", "read_image", "to_image"]
@@ -192,12 +192,15 @@ def _open_file(path: Path, faults: OnFault) -> FrameStream:
     if path.is_file() and path.stat().st_size == 0:
         raise SourceError(f"cannot read {path}: the file is empty (0 bytes)")
     suffix = path.suffix.lower()
-    # A pipe can be read once only, so its content cannot be looked at first.
-    is_image = suffix not in VIDEO_SUFFIXES and path.is_file() and cv2.haveImageReader(str(path))
-    if suffix in IMAGE_SUFFIXES or is_image:
+    if suffix in IMAGE_SUFFIXES or (suffix not in VIDEO_SUFFIXES and _holds_image(path)):
         frame = Frame(read_image(path), FrameInfo(str(path)))
         return FrameStream(str(path), iter([frame]), count=1, pictures=True)
     return open_video(path, faults)
+
+
+def _holds_image(path: Path) -> bool:
+    # A pipe can be read once only, so its content cannot be looked at first.
+    return path.is_file() and cv2.haveImageReader(opencv_name(str(path)))
 
 
 def _open_pictures(name: str, paths: list[Path], faults: OnFault) -> FrameStream:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from posesdk.poses import FrameInfo
 from posesdk_runtimes.errors import SourceError
 
-__all__ = ["Frame", "FrameStream", "OnFault", "open_camera", "open_url", "open_video"]
+__all__ = ["Frame", "FrameStream", "OnFault", "open_camera", "open_url", "open_video", "opencv_name"]
 
 OnFault = Callable[[SourceError], None]
 """Called with a fault that costs frames but does not end the work."""
@@ -82,7 +82,7 @@ def open_video(path: Path, on_fault: OnFault) -> FrameStream:
 
     Raises SourceError if it cannot be opened or holds no frame; one that ends early is told to `on_fault` at its end.
     """
-    capture = cv2.VideoCapture(str(path))
+    capture = cv2.VideoCapture(opencv_name(str(path)))
     if not capture.isOpened():
         raise SourceError(
             f"cannot open video {path}: it is damaged, cut off, no video, or in a format that this OpenCV cannot read; "
@@ -97,7 +97,7 @@ def open_url(url: str, on_fault: OnFault) -> FrameStream:
     Raises SourceError where nothing opens within 10 s; a stream that then gives nothing for 10 s has ended.
     """
     name = _without_credentials(url)
-    capture = cv2.VideoCapture(url, cv2.CAP_ANY, _patience())
+    capture = cv2.VideoCapture(opencv_name(url), cv2.CAP_ANY, _patience())
     if not capture.isOpened():
         raise SourceError(f"cannot open stream {name}: no answer, or no video there; check the address and the network")
     if capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0:
@@ -109,7 +109,7 @@ def open_camera(index: int | Path, on_fault: OnFault) -> FrameStream:
     """The frames of a camera by number or device file, timed from the first one."""
     if isinstance(index, int) and not 0 <= index <= LAST_CAMERA:  # OpenCV crashes on -1
         raise SourceError(f"cannot open camera {index}: expected a number from 0 to {LAST_CAMERA}, or a device file")
-    capture = cv2.VideoCapture(index if isinstance(index, int) else str(index))
+    capture = cv2.VideoCapture(index if isinstance(index, int) else opencv_name(str(index)))
     if not capture.isOpened():
         here = ", ".join(sorted(str(path) for path in Path("/dev").glob("video*"))) or "none"
         raise SourceError(
@@ -117,6 +117,15 @@ def open_camera(index: int | Path, on_fault: OnFault) -> FrameStream:
             f"(device files here: {here}); connect it, or name another"
         )
     return _live_stream(f"camera:{index}", capture, on_fault)
+
+
+def opencv_name(name: str) -> str:
+    """The same name. Raises SourceError for one that is not UTF-8, at which OpenCV's Python ends the process."""
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise SourceError(f"cannot open {name}: OpenCV opens names in UTF-8 only; rename it") from error
+    return name
 
 
 def _file_stream(name: str, capture: cv2.VideoCapture, on_fault: OnFault) -> FrameStream:

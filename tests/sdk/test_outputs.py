@@ -1,5 +1,6 @@
 import io
 import json
+import os
 from pathlib import Path
 
 import cv2
@@ -157,6 +158,12 @@ def test_a_video_that_cannot_be_encoded_is_refused_at_once_and_in_one_line(tmp_p
         Drawing(tmp_path / name)
     assert list(tmp_path.iterdir()) == []
     assert capfd.readouterr().err == ""
+
+
+def test_a_video_whose_name_is_not_utf8_is_refused(tmp_path):
+    drawing = Drawing(tmp_path / os.fsdecode(b"caf\xe9.mp4"))
+    with pytest.raises(PoseSDKError, match="names in UTF-8 only"):
+        add(drawing, "a", VIDEO)
 
 
 @pytest.mark.parametrize("name", ["x.avi", "x.m4v", "x.mkv", "x.mov", "x.mp4"])

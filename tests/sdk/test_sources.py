@@ -214,6 +214,20 @@ def test_a_name_that_no_file_can_have_is_one_clear_line(name, message):
         open_source(name)
 
 
+def test_a_name_that_is_not_utf8_is_read_or_refused_but_does_not_end_the_process(tmp_path):
+    """OpenCV's Python crashes at one, so it must not get there."""
+    name = os.fsdecode(b"caf\xe9")
+    picture = write(tmp_path / "a.png", "green").rename(tmp_path / f"{name}.png")
+    (frame,) = open_source(picture)
+    assert (frame.image == plain("green")).all()
+    for other in (f"{name}.mp4", name):
+        (tmp_path / other).write_text("something")
+        with pytest.raises(SourceError, match="names in UTF-8 only"):
+            open_source(tmp_path / other)
+    with pytest.raises(SourceError, match="names in UTF-8 only"):
+        open_source(f"rtsp://127.0.0.1:9/{name}")
+
+
 def test_a_folder_that_may_not_be_looked_into_is_one_clear_line(tmp_path, monkeypatch):
     def refuse(path):
         raise PermissionError(13, "Permission denied")
