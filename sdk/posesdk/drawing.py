@@ -115,7 +115,10 @@ class _Video:
         code = cv2.VideoWriter.fourcc(*CODECS[path.suffix.lower()])
         self._writer = cv2.VideoWriter(str(path), code, stream.fps or FPS, (width, height))
         if not self._writer.isOpened():
-            raise PoseSDKError(f"cannot write video {path}: this OpenCV cannot encode it; end the name in .mp4 or .avi")
+            raise PoseSDKError(
+                f"cannot write video {path}: this OpenCV cannot encode {width}x{height} px in it; "
+                "try a name that ends in .avi, or draw pictures into a folder"
+            )
 
     def add(self, drawn: Image) -> None:
         if drawn.shape[:2] != self._size:

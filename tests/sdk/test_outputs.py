@@ -160,6 +160,11 @@ def test_a_video_that_cannot_be_encoded_is_refused_at_once_and_in_one_line(tmp_p
     assert capfd.readouterr().err == ""
 
 
+def test_a_video_of_one_pixel_is_refused_with_its_size(tmp_path):
+    with pytest.raises(PoseSDKError, match="cannot encode 1x1 px in it"):
+        add(Drawing(tmp_path / "x.mp4"), "a", VIDEO, size=(1, 1))
+
+
 def test_a_video_whose_name_is_not_utf8_is_refused(tmp_path):
     drawing = Drawing(tmp_path / os.fsdecode(b"caf\xe9.mp4"))
     with pytest.raises(PoseSDKError, match="names in UTF-8 only"):
