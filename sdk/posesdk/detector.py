@@ -9,10 +9,11 @@ from types import TracebackType
 from typing import Any
 
 from posesdk.bundle import Bundle, default_bundle_path, open_bundle
+from posesdk.images import to_image
 from posesdk.pipeline import Pipeline, open_pipeline
 from posesdk.poses import FrameInfo, Poses
 from posesdk.skeleton import Skeleton
-from posesdk.sources import Source, open_source, to_image
+from posesdk.sources import Source, open_source
 from posesdk.spec import DecodeSpec, ModelSpec
 from posesdk.variants import Candidate, select_variant
 from posesdk.video import Frame, OnFault
