@@ -7,7 +7,6 @@ import pytest
 from posesdk.bundle import default_bundle_path, open_bundle
 from posesdk.pipeline import open_pipeline
 from posesdk.variants import select_variant
-from posesdk_runtimes.errors import BundleError
 
 PHOTOS = 50
 PEOPLE = 10
@@ -24,10 +23,7 @@ def photos(shared):
 
 @pytest.fixture(scope="module")
 def default_bundle():
-    try:
-        return open_bundle(default_bundle_path())
-    except BundleError:
-        pytest.skip("needs the default bundle, which this checkout does not hold")
+    return open_bundle(default_bundle_path())
 
 
 def backends(bundle):
