@@ -30,7 +30,8 @@ def _blocks(text: str, *languages: str) -> list[str]:
 
 
 def _shell_lines(page: Path) -> list[str]:
-    return [line for block in _blocks(page.read_text("utf-8"), "sh") for line in block.splitlines() if line.strip()]
+    blocks = [block.replace("\\\n", " ") for block in _blocks(page.read_text("utf-8"), "sh")]
+    return [line for block in blocks for line in block.splitlines() if line.strip()]
 
 
 COMMANDS = sorted(
