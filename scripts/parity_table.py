@@ -2,9 +2,9 @@
 
     python scripts/parity_table.py REFERENCE
 
-REFERENCE is the folder with tiny_weights_fp16.npz, tiny_A_default_decoder.npz and tiny_B_small_global.npz. Each row runs
-the recorded network input through one path and compares all poses before the suppression: px in net coordinates, and
-the pose score.
+REFERENCE is the folder with tiny_weights_fp16.npz, tiny_A_default_decoder.npz and tiny_B_small_global.npz. Each row
+runs the recorded network input through one path and compares all poses before the suppression: px in net coordinates,
+and the pose score.
 """
 
 import argparse

@@ -105,3 +105,22 @@ def test_dense_losses_carry_their_factors(kind):
     if kind == "mse":
         heatmaps = torch.sigmoid(maps.heatmap_logits)
         assert float(one["heatmap"]) == pytest.approx(float((heatmaps - batch.heatmaps).square().mean()))
+
+
+@pytest.mark.parametrize("error", ["absolute", "relative"])
+def test_offset_error_is_a_switch_of_its_own(error):
+    weights = torch.full((1, 34, 4, 4), 0.25)
+    batch = Batch(
+        images=torch.zeros(1, 3, 16, 16, dtype=torch.uint8),
+        heatmaps=torch.zeros(1, 18, 4, 4),
+        heatmap_weights=torch.ones(1, 1, 4, 4),
+        offsets=torch.zeros(1, 34, 4, 4),
+        offset_weights=weights,
+        keypoints=[],
+        areas=[],
+    )
+    maps = DenseMaps(torch.zeros(1, 18, 4, 4), torch.full((1, 34, 4, 4), 2.0), torch.zeros(1, 4, 4, 4))
+    losses = dense_losses(maps, batch, LossConfig(offset_error=error, offset_beta=1.0, offset_factor=1.0))
+    # An error of 2 is linear in SmoothL1 with beta 1, one of 2 * 0.25 quadratic.
+    expected = {"absolute": 0.25 * (2 - 0.5), "relative": 0.5**2 / 2}
+    assert float(losses["offset"]) == pytest.approx(expected[error])

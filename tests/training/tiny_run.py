@@ -89,7 +89,7 @@ def tiny_config(annotations: Path, images: Path, **changes: Any) -> TrainConfig:
             "offset_weight": "inverse_size",
             "min_center_area": 0,
         },
-        "loss": {"heatmap": "focal", "offset_beta": 0.05, "offset_factor": 10.0},
+        "loss": {"heatmap": "focal", "offset_beta": 0.05, "offset_error": "relative", "offset_factor": 10.0},
         "optimizer": {"kind": "adamw", "learning_rate": 0.003, "schedule": "cosine", "clip_norm": 5.0},
         "phases": [{"mixture": {"tiny": 1.0}, "sizes": {64: 1.0}}],
         "steps": 6,

@@ -119,14 +119,15 @@ class LossConfig(_Section):
     """Loss terms and their factors (LOGO-CAP, section 3.5; logocap.md 3.2, 3.3 and 4.2).
 
     `convention: paper` in the model sets the switches that differ between the paper and its implementation.
-    `refined_window` (odd, net px) lets the refined-map loss look at the middle of the decoder's window alone, which
-    costs less; None is the whole window, as published.
+    `offset_error: relative` weighs inside the SmoothL1, which makes `offset_beta` relative to the person's size.
+    `refined_window` (odd, net px): the refined-map loss looks at this middle of the window alone; None is the whole.
     """
 
     heatmap: Literal["mse", "focal"] = "mse"
     heatmap_factor: Positive = 1.0
     offset_beta: Positive = 1 / 9
     offset_factor: Positive = 0.01
+    offset_error: Literal["absolute", "relative"] = "absolute"
     offset_normaliser: Literal["elements", "cells"] = "elements"
     oks_factor: Annotated[float, Field(ge=0)] = 0.01
     refined_factor: Annotated[float, Field(ge=0)] = 1.0

@@ -66,7 +66,7 @@ def dense_losses(maps: DenseMaps, batch: Batch, config: LossConfig) -> dict[str,
         batch.offsets.float(),
         batch.offset_weights.float(),
         beta=config.offset_beta,
-        scaled=config.heatmap == "focal",
+        scaled=config.offset_error == "relative",
         per_cell=config.offset_normaliser == "cells",
     )
     return {"heatmap": config.heatmap_factor * heatmap, "offset": config.offset_factor * offset}
