@@ -147,3 +147,18 @@ def test_a_missing_picture_is_one_clear_line_and_exit_code_6(installation):
     assert done.returncode == 6
     assert "nothing-here.png" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "extra"),
+    [
+        (("posesdk-train", "fit", "logocap-nano"), "training"),
+        (("posesdk-train", "evaluate", "m.safetensors", "--annotations", "a.json", "--images", "."), "training"),
+        (("posesdk-convert", "m.safetensors", "--target", "onnx", "--output", "m.posebundle"), "training"),
+    ],
+)
+def test_command_whose_libraries_are_missing_names_the_extra_and_ends_with_code_3(installation, command, extra):
+    done = installation.run(*command)
+    assert done.returncode == 3, done.stderr
+    assert f"posesdk[{extra}]" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import typer
 
-from posesdk_runtimes.errors import PoseSDKError
+from posesdk_runtimes.errors import MissingDependencyError, PoseSDKError
 
 __all__ = [
     "FAILURE",
@@ -22,6 +22,13 @@ __all__ = [
 ]
 
 FAILURE, USAGE, INTERRUPTED = 1, 2, 130
+
+EXTRAS = {
+    **dict.fromkeys(("lightning", "pycocotools", "tensorboard", "torch", "yaml"), "training"),
+    **dict.fromkeys(("onnx", "onnxscript", "safetensors"), "convert"),
+    "openvino": "openvino",
+}
+"""Which extra of the distribution brings a library that a plain install does not have."""
 
 
 def show_line(text: str, *, err: bool = False) -> None:
@@ -61,6 +68,15 @@ def reporting() -> Iterator[None]:
     except PoseSDKError as error:
         show_error(error)
         raise typer.Exit(error.exit_code) from error
+    except ModuleNotFoundError as error:
+        library = (error.name or "").partition(".")[0]
+        if library not in EXTRAS:
+            raise
+        missing = MissingDependencyError(
+            f"this command needs {library}, which is not installed; run: pip install 'posesdk[{EXTRAS[library]}]'"
+        )
+        show_error(missing)
+        raise typer.Exit(missing.exit_code) from error
     except KeyboardInterrupt as error:
         show_line("posesdk: interrupted", err=True)
         raise typer.Exit(INTERRUPTED) from error
