@@ -37,6 +37,7 @@ def test_recipes_are_listed():
     result = CliRunner().invoke(app, ["recipes"])
     assert result.exit_code == 0
     assert "logocap-nano" in result.stdout.split()
+    assert all(len(line.split()) > 3 for line in result.stdout.splitlines())  # name and description
 
 
 def test_unknown_recipe_is_refused_with_the_known_ones():

@@ -18,6 +18,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     help="Train and evaluate pose models.",
 )
 
@@ -67,14 +68,18 @@ app.command()(calibrate)
 
 @app.command()
 def recipes() -> None:
-    """List the shipped recipes."""
+    """List the shipped recipes, with the first line of what they say of themselves."""
     for name in _shipped():
-        typer.echo(name)
+        typer.echo(f"{name:16}{_recipe_path(name).read_text().partition(chr(10))[0].lstrip('# ')}")
 
 
 def _shipped() -> list[str]:
     folder = resources.files("posesdk_training") / "recipes"
     return sorted(Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def _recipe_path(name: str) -> Path:
+    return Path(str(resources.files("posesdk_training") / "recipes" / f"{name}.yaml"))
 
 
 def _recipe(name: str) -> Path:
@@ -83,7 +88,7 @@ def _recipe(name: str) -> Path:
     if path.exists():
         return path
     if name in _shipped():
-        return Path(str(resources.files("posesdk_training") / "recipes" / f"{name}.yaml"))
+        return _recipe_path(name)
     raise DataError(
         f"no training configuration {name!r}: neither a file nor one of the recipes {', '.join(_shipped())}"
     )
