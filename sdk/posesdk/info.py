@@ -25,12 +25,14 @@ def describe(bundle: Bundle) -> Iterator[str]:
     for entry in manifest.accuracy:
         figures = ", ".join(f"{name} {value:.3f}" for name, value in entry.metrics.items())
         yield f"  accuracy   {entry.variant} on {entry.dataset} ({entry.images} images): {figures}"
+        if entry.note:
+            yield f"             {entry.note}"
     licence = manifest.licence
     yield f"  licence    code {licence.code}, weights {licence.weights}"
-    if licence.training_data:
-        yield f"  trained on {', '.join(licence.training_data)}"
-    for name, value in manifest.provenance.items():
-        yield f"  {name}: {value}"
+    for index, data in enumerate(licence.training_data):
+        yield f"  {'trained on' if index == 0 else '':10} {data}"
+    for index, (name, value) in enumerate(manifest.provenance.items()):
+        yield f"  {'made by' if index == 0 else '':10} {name}: {value}"
     size = sum(file.size for file in manifest.files)
     yield f"  files      {len(manifest.files)}, {size / 2**20:.1f} MiB, all as the manifest says"
 
