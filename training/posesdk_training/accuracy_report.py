@@ -1,4 +1,4 @@
-"""One evaluation with the conditions it was made under: what a figure has to carry (evaluation.md 10)."""
+"""One evaluation with the conditions it was made under: what a figure has to carry."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

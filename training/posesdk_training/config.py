@@ -66,7 +66,7 @@ class DataConfig(_Section):
 class CropConfig(_Section):
     """How a sample is cut out of its photo.
 
-    `kind="image"`: around the photo's center, as published (logocap.md 3.1): `scale` is the crop side over the short
+    `kind="image"`: around the photo's center, as published: `scale` is the crop side over the short
     side, `shift` the fraction of the crop side by which the center moves. `kind="person"`: with probability `focus`
     around a random labelled person whose size becomes a fraction `person_size` of the crop, else anywhere.
     """
@@ -116,7 +116,7 @@ class TargetConfig(_Section):
 
 
 class LossConfig(_Section):
-    """Loss terms and their factors (LOGO-CAP, section 3.5; logocap.md 3.2, 3.3 and 4.2).
+    """Loss terms and their factors (LOGO-CAP, section 3.5).
 
     `convention: paper` in the model sets the switches that differ between the paper and its implementation.
     `offset_error: relative` weighs inside the SmoothL1, which makes `offset_beta` relative to the person's size.
@@ -275,7 +275,7 @@ PAPER_SWITCHES: dict[str, dict[str, Any]] = {
     },
     "targets": {"offset_weight": "area"},
 }
-"""What `model.convention: paper` stands for where the configuration does not say otherwise (logocap.md 4.2)."""
+"""What `model.convention: paper` stands for where the configuration does not say otherwise."""
 
 
 def _with_convention(tree: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Accuracy of a checkpoint or a bundle, decoded by the code that runs on the device (evaluation.md 2 and 3)."""
+"""Accuracy of a checkpoint or a bundle, decoded by the code that runs on the device."""
 
 import contextlib
 import copy

@@ -1,7 +1,7 @@
 """Dense training targets: the encoder whose inverse is `posesdk.decode`.
 
 Heatmaps are Gaussians around keypoints and centers; offsets are `cell - keypoint` in cells, around each center
-(logocap.md 3.2, LOGO-CAP section 3.1). All coordinates here are cells, so that either frame can be encoded.
+(LOGO-CAP, section 3.1). All coordinates here are cells, so that either frame can be encoded.
 """
 
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ def net_to_cells(points: Floats, *, consistent: bool, flipped: bool = False) -> 
     """Net px -> cells: (X - 1.5) / 4 in the consistent frame, X / 4 in the published one.
 
     The published frame mirrors a flipped sample's targets on the map's grid but its image on the net's, so that x is
-    3 net px off there (logocap.md 4.1, row 14).
+    3 net px off there.
     """
     shift = np.array([1.5, 1.5] if consistent else [3.0 * flipped, 0.0], dtype=np.float32)
     return ((points - shift) / np.float32(4)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Losses of the local-global adaptation branch (LOGO-CAP, arXiv 2109.03622, section 3.5; logocap.md 3.3 and 4.2)."""
+"""Losses of the local-global adaptation branch (LOGO-CAP, arXiv 2109.03622, section 3.5)."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Losses of the dense maps: heatmaps and center offsets (LOGO-CAP, section 3.5; logocap.md 3.2)."""
+"""Losses of the dense maps: heatmaps and center offsets (LOGO-CAP, section 3.5)."""
 
 import torch
 from torch.nn import functional as F

@@ -1,6 +1,6 @@
 """Which person each initial pose belongs to, and how good every position around its keypoints would be.
 
-Targets of the adaptation branch (LOGO-CAP, arXiv 2109.03622, section 3.5; logocap.md 3.3 and 4.2).
+Targets of the adaptation branch (LOGO-CAP, arXiv 2109.03622, section 3.5).
 """
 
 from dataclasses import dataclass
