@@ -1,4 +1,4 @@
-"""Every switch of the ablations (LOGO-CAP, Tables 5 to 7), as a user sets it: one training step, and poses from the device side.
+"""Every switch of the ablations (LOGO-CAP, Tables 5 to 7), as a user sets it: one training step, and decoded poses.
 
 The training step is compared with what the switch says about the gradients, the decode with the torch model's.
 """

@@ -129,7 +129,7 @@ def test_poses_match_the_person_with_the_best_reachable_oks(matching):
 
 
 def plain_losses(model, maps, kept, config):
-    """The formulas of the published and the paper convention on every window, weighted or not, through the plain functions."""
+    """The formulas of both conventions on every window, weighted or not, through the plain functions."""
     match, spec = kept.match, model.spec.adaptation
     poses = torch.cat(kept.poses)
     index = torch.cat([torch.full((len(own),), i) for i, own in enumerate(kept.poses)])
