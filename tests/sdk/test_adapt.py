@@ -1,3 +1,8 @@
+"""The adaptation against formulas and brute loops, stage by stage.
+
+Long, because every stage is written a second time here as the plain loop that it is compared with.
+"""
+
 from math import exp, floor
 
 import numpy as np

@@ -1,4 +1,7 @@
-"""A bundle is what its manifest says, or it is refused."""
+"""A bundle is what its manifest says, or it is refused.
+
+Long, because every way in which a bundle can be wrong is made by hand here and stands as a row of its own.
+"""
 
 import hashlib
 import json

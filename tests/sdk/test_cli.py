@@ -1,3 +1,8 @@
+"""`posesdk` as a user types it.
+
+Long, because every output, fault and exit code of the commands has a test, on one set of fixtures.
+"""
+
 import json
 import os
 import shlex

@@ -1,3 +1,8 @@
+"""`Detector` on a small model whose people are bright spots.
+
+Long, because each argument, source, fault and thread of the one public class has a test, on one set of fixtures.
+"""
+
 import json
 import logging
 import os

@@ -65,7 +65,7 @@ def case(request, reference):
     return _own(request.param.removeprefix("own "))
 
 
-def _near(found, expected, atol):
+def _assert_near(found, expected, atol):
     np.testing.assert_allclose(found, expected, rtol=0, atol=atol)
 
 
@@ -77,23 +77,23 @@ def _recorded(arrays):
 def test_flip_average(reference):
     arrays = reference("tiny_A_default_decoder")
     heatmaps, offsets = average_flip(arrays["heatmaps_raw"], arrays["offsets_raw"], _published_spec().skeleton)
-    _near(heatmaps, arrays["heatmaps"][0], 1e-6)
-    _near(offsets, arrays["offsets"][0], 1e-6)
+    _assert_near(heatmaps, arrays["heatmaps"][0], 1e-6)
+    _assert_near(offsets, arrays["offsets"][0], 1e-6)
 
 
 def test_upsampled_maps(published):
     _, arrays = published
     full = upsample(arrays["heatmaps"][0])
-    _near(full[17], arrays["heatmaps_hr_center"][0], 1e-5)
-    _near(full[0], arrays["heatmaps_hr_nose"][0], 1e-5)
+    _assert_near(full[17], arrays["heatmaps_hr_center"][0], 1e-5)
+    _assert_near(full[0], arrays["heatmaps_hr_nose"][0], 1e-5)
 
 
 def test_centers_and_initial_poses(case):
     spec, arrays = case
     found = decode_center_offset(arrays["heatmaps"][0], arrays["offsets"][0], spec)
     np.testing.assert_array_equal(found.centers, arrays["centers"][:, :2])
-    _near(found.scores, arrays["centers"][:, 2], 1e-6)
-    _near(found.keypoints, arrays["initial_poses"], 1e-4)
+    _assert_near(found.scores, arrays["centers"][:, 2], 1e-6)
+    _assert_near(found.keypoints, arrays["initial_poses"], 1e-4)
 
 
 def test_best_center_below_the_threshold(reference):
@@ -106,7 +106,7 @@ def test_best_center_below_the_threshold(reference):
     expected = arrays["centers_topk"][arrays["center_mask"]]
     assert len(found) == len(expected) == 1
     np.testing.assert_array_equal(found.centers, expected[:, :2])
-    _near(found.scores, expected[:, 2], 1e-6)
+    _assert_near(found.scores, expected[:, 2], 1e-6)
     assert found.scores[0] < 0.01
 
 
@@ -114,20 +114,20 @@ def test_expansion(case):
     spec, arrays = case
     xs, ys = expansion_axes(arrays["initial_poses"], spec)
     mesh = arrays["local_kem"].transpose(0, 3, 1, 2, 4)  # (N, K, y, x, 2)
-    _near(np.broadcast_to(xs[:, :, None, :], mesh.shape[:-1]), mesh[..., 0], 1e-4)
-    _near(np.broadcast_to(ys[:, :, :, None], mesh.shape[:-1]), mesh[..., 1], 1e-4)
+    _assert_near(np.broadcast_to(xs[:, :, None, :], mesh.shape[:-1]), mesh[..., 0], 1e-4)
+    _assert_near(np.broadcast_to(ys[:, :, :, None], mesh.shape[:-1]), mesh[..., 1], 1e-4)
 
 
 @pytest.mark.parametrize("case", ["tiny_A_default_decoder", "own published", "own consistent"], indirect=True)
 def test_local_context(case):
     spec, arrays = case
     context = local_context(arrays["initial_poses"], arrays["embedding"][0].transpose(1, 2, 0), spec)
-    _near(context, arrays["latent_code"], 1e-6)
+    _assert_near(context, arrays["latent_code"], 1e-6)
 
 
 def test_gaussian(published):
     spec, arrays = published
-    _near(reweighing_window(spec.adaptation), arrays["gauss"][0, 0], 1e-6)
+    _assert_near(reweighing_window(spec.adaptation), arrays["gauss"][0, 0], 1e-6)
     np.testing.assert_array_equal(reweighing_window(spec.adaptation) == 0, arrays["gauss"][0, 0] == 0)
 
 
@@ -140,23 +140,23 @@ def test_windows_and_refined_maps(case):
     compared = 0
     for name, values in stages.items():
         if name in arrays:
-            _near(values, arrays[name], 1e-6)
+            _assert_near(values, arrays[name], 1e-6)
             compared += 1
         elif f"{name}_p0_j0_5_9_11" in arrays:
-            _near(values[0, SHOWN_KEYPOINTS], arrays[f"{name}_p0_j0_5_9_11"], 1e-6)
+            _assert_near(values[0, SHOWN_KEYPOINTS], arrays[f"{name}_p0_j0_5_9_11"], 1e-6)
             compared += 1
     assert compared >= 1
     indices, values = find_peaks(refined)
     np.testing.assert_array_equal(indices, arrays["top2_idx"])
-    _near(values, arrays["top2_value"], 1e-6)
+    _assert_near(values, arrays["top2_value"], 1e-6)
 
 
 def test_final_poses_and_scores(case):
     spec, arrays = case
     keypoints, scores = adapt_poses(_recorded(arrays), arrays["heatmaps"][0], arrays["kam_raw"], spec)
-    _near(keypoints, arrays["final_poses_all"][..., :2], 1e-4)
-    _near(scores, arrays["final_poses_all"][..., 2], 1e-6)
-    _near(scores.mean(axis=1), arrays["scores_all"], 1e-6)
+    _assert_near(keypoints, arrays["final_poses_all"][..., :2], 1e-4)
+    _assert_near(scores, arrays["final_poses_all"][..., 2], 1e-6)
+    _assert_near(scores.mean(axis=1), arrays["scores_all"], 1e-6)
 
 
 def test_poses_of_the_image(published):
@@ -168,9 +168,9 @@ def test_poses_of_the_image(published):
     assert letterbox.net_size == arrays["input"].shape[2:]
     points, totals = letterbox.to_image(keypoints), scores.mean(axis=1)
     kept = suppress_poses(points, totals, DecodeSpec())
-    _near(points[kept], arrays["image_poses_after_nms"][..., :2], 1e-4)
-    _near(scores[kept], arrays["image_poses_after_nms"][..., 2], 1e-6)
-    _near(totals[kept], arrays["image_scores_after_nms"], 1e-6)
+    _assert_near(points[kept], arrays["image_poses_after_nms"][..., :2], 1e-4)
+    _assert_near(scores[kept], arrays["image_poses_after_nms"][..., 2], 1e-6)
+    _assert_near(totals[kept], arrays["image_scores_after_nms"], 1e-6)
 
 
 @pytest.mark.parametrize("variant", ["partial", "none", "kem", "kam"])
@@ -182,9 +182,9 @@ def test_levels_and_priors(own, variant):
     keypoints, scores = adapt_poses(
         _recorded(arrays), arrays["heatmaps"][0], attraction, spec.model_copy(update={"adaptation": adaptation})
     )
-    _near(scores, expected[..., 2], 1e-6)
+    _assert_near(scores, expected[..., 2], 1e-6)
     clear = arrays.get(f"clear_{variant}", np.ones(scores.shape, bool))
     if variant == "partial":  # several points at or above 1, or none above 0, are equally good
         clear = (attraction > 0).any((2, 3)) & ((attraction >= 1).sum((2, 3)) <= 1)
     assert clear.mean() > 0.3
-    _near(keypoints[clear], expected[clear][..., :2], 1e-4)
+    _assert_near(keypoints[clear], expected[clear][..., :2], 1e-4)

@@ -16,26 +16,22 @@ __all__ = [
 
 def logocap_w32_spec() -> ModelSpec:
     """LOGO-CAP with HRNet-W32, as published: 35 991 429 parameters."""
-    return ModelSpec(
-        name="logocap-w32",
-        frame="published",
-        convention="published",
-        input=InputSpec(resize="short", side=512, multiple=64),
-        backbone=HRNetSpec(channels=(32, 64, 128, 256)),
-        heads=HeadSpec(heatmap_channels=32),
-        decode=DecodeSpec(flip_test=True),
-    )
+    return _published_spec(32, short_side=512)
 
 
 def logocap_w48_spec() -> ModelSpec:
     """LOGO-CAP with HRNet-W48, as published: 72 107 333 parameters."""
+    return _published_spec(48, short_side=640)
+
+
+def _published_spec(width: int, *, short_side: int) -> ModelSpec:
     return ModelSpec(
-        name="logocap-w48",
+        name=f"logocap-w{width}",
         frame="published",
         convention="published",
-        input=InputSpec(resize="short", side=640, multiple=64),
-        backbone=HRNetSpec(channels=(48, 96, 192, 384)),
-        heads=HeadSpec(heatmap_channels=48),
+        input=InputSpec(resize="short", side=short_side, multiple=64),
+        backbone=HRNetSpec(channels=(width, 2 * width, 4 * width, 8 * width)),
+        heads=HeadSpec(heatmap_channels=width),
         decode=DecodeSpec(flip_test=True),
     )
 
