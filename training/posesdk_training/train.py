@@ -191,7 +191,15 @@ def fit(
         (folder / "config.json").write_text(config.model_dump_json(indent=2) + "\n")
     _loop(run, min(config.steps, stop_after or config.steps))
     run.save()
+    _leave(fabric)
     return folder / WEIGHTS_FILE
+
+
+def _leave(fabric: Fabric) -> None:
+    """Ends a run of several processes together: one that exits with its group open may abort, and takes all down."""
+    if fabric.world_size > 1:
+        fabric.barrier()
+        torch.distributed.destroy_process_group()
 
 
 def _fabric(config: TrainConfig, accelerator: str, devices: int, nodes: int) -> Fabric:
