@@ -29,10 +29,16 @@ find_python() {
     return 1
 }
 
+can_load() {
+    [[ $(ldconfig -p 2>/dev/null || /sbin/ldconfig -p) == *"$1 "* ]]
+}
+
 install_system_packages() {
     local missing=()
     command -v git >/dev/null || missing+=(git)
     find_python >/dev/null || missing+=(python3 python3-venv)
+    # Rendering without a screen, for synthetic people; their tests are skipped without it.
+    can_load libEGL.so.1 && can_load libGL.so.1 || missing+=(libegl1 libgl1 libegl-mesa0 libgl1-mesa-dri)
     [ ${#missing[@]} -eq 0 ] && return
     if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
         say "not installed: ${missing[*]}. This needs root and apt; run: sudo apt-get install ${missing[*]}"

@@ -15,7 +15,7 @@ import torch
 from lightning.fabric import Fabric
 from lightning.fabric.strategies.ddp import DDPStrategy
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from posesdk_runtimes.errors import CheckpointError, DataError, DeviceUnavailableError, PoseSDKError
@@ -23,10 +23,9 @@ from posesdk_training.checkpoint import load_checkpoint, save_checkpoint
 from posesdk_training.config import TrainConfig
 from posesdk_training.data.batches import Batch, StepSampler, collate
 from posesdk_training.data.dataset import KeypointDataset
-from posesdk_training.losses.adaptation import adaptation_losses
-from posesdk_training.losses.dense import dense_losses
 from posesdk_training.models.build import build_model
 from posesdk_training.models.logocap import LogoCap
+from posesdk_training.objective import Objective
 from posesdk_training.optimizer import WeightAverage, learning_rate, make_optimizer
 from posesdk_training.run_log import ProgressBar, RunLog
 from posesdk_training.torch_file import read_torch_weights
@@ -45,29 +44,6 @@ class NonFiniteLossError(PoseSDKError):
     """The loss became NaN or infinite."""
 
 
-class _Losses(nn.Module):
-    """The network with its losses as one module, so that every process of a run reduces its gradients together."""
-
-    def __init__(self, model: LogoCap, config: TrainConfig) -> None:
-        super().__init__()
-        self.model = model
-        self._config = config
-        spec = config.model.input
-        self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1) * 255, persistent=False)
-        self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1) * 255, persistent=False)
-
-    def forward(self, batch: Batch, *, adaptation: bool) -> dict[str, Tensor]:
-        mean, std = self.get_buffer("mean"), self.get_buffer("std")
-        images = (batch.images.float() - mean) / std
-        if self._config.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
-        maps = self.model(images)
-        losses = dense_losses(maps, batch, self._config.loss)
-        if adaptation:
-            losses |= adaptation_losses(self.model, maps, batch, self._config.loss)
-        return losses
-
-
 class _Run:
     """State of one run: what a checkpoint holds and what a resumed run goes on from."""
 
@@ -79,7 +55,7 @@ class _Run:
         if config.init_from is not None and not (folder / STATE_FILE).exists():
             _initialise(self.network, config.init_from)
         self.average = WeightAverage(self.network, config.ema_decay)
-        module = _Losses(self.network, config)
+        module = Objective(self.network, config)
         if config.channels_last:
             module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = make_optimizer(module.parameters(), config.optimizer)

@@ -1,0 +1,39 @@
+"""What a training step minimises: a network and its losses as one module."""
+
+import torch
+from torch import Tensor, nn
+
+from posesdk_training.config import TrainConfig
+from posesdk_training.data.batches import Batch
+from posesdk_training.losses.adaptation import adaptation_losses
+from posesdk_training.losses.dense import dense_losses
+from posesdk_training.models.logocap import LogoCap
+
+__all__ = ["Objective"]
+
+
+class Objective(nn.Module):
+    """One module, so that every process of a run reduces its gradients together.
+
+    Gives the loss terms by name, already times their factors; their sum is minimised.
+    """
+
+    def __init__(self, model: LogoCap, config: TrainConfig) -> None:
+        super().__init__()
+        self.model = model
+        self._config = config
+        spec = config.model.input
+        self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1) * 255, persistent=False)
+
+    def forward(self, batch: Batch, *, adaptation: bool) -> dict[str, Tensor]:
+        """Loss terms of a batch; with `adaptation`, those of the local-global adaptation too."""
+        mean, std = self.get_buffer("mean"), self.get_buffer("std")
+        images = (batch.images.float() - mean) / std
+        if self._config.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        maps = self.model(images)
+        losses = dense_losses(maps, batch, self._config.loss)
+        if adaptation:
+            losses |= adaptation_losses(self.model, maps, batch, self._config.loss)
+        return losses
