@@ -173,14 +173,15 @@ def recall_of_tall_persons(
 class Matching:
     """Results matched to labelled persons at OKS 0.5; results on ignored persons are left out.
 
-    `scores` (D,) and whether each is `right` (D,); `matches` pairs right results with their annotations; `persons`
-    counts all that are to be found.
+    `scores` (D,) and whether each is `right` (D,); `matches` pairs right results with their annotations, `wrong` are
+    the others; `persons` counts all that are to be found.
     """
 
     scores: NDArray[np.float64]
     right: NDArray[np.bool_]
     matches: tuple[tuple[dict[str, Any], dict[str, Any]], ...]
     persons: int
+    wrong: tuple[dict[str, Any], ...] = ()
 
 
 def match_results(
@@ -194,7 +195,7 @@ def match_results(
     truth, evaluation = _matched(annotations, results, image_ids, skeleton)
     scores: list[float] = []
     right: list[bool] = []
-    matches = []
+    matches, wrong = [], []
     persons = 0
     for image in evaluation.evalImgs:
         if image is None or image["aRng"] != evaluation.params.areaRng[0]:
@@ -208,7 +209,9 @@ def match_results(
             right.append(bool(match > 0))
             if match > 0:
                 matches.append((results[int(number) - 1], truth.anns[int(match)]))
-    return Matching(np.array(scores), np.array(right, dtype=np.bool_), tuple(matches), persons)
+            else:
+                wrong.append(results[int(number) - 1])
+    return Matching(np.array(scores), np.array(right, dtype=np.bool_), tuple(matches), persons, tuple(wrong))
 
 
 @dataclass(frozen=True, slots=True)
