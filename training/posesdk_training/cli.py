@@ -11,6 +11,7 @@ from posesdk.terminal import USAGE, TerminalHandler, reporting, show_error
 from posesdk_runtimes.errors import DataError
 from posesdk_training.calibrate_command import calibrate
 from posesdk_training.evaluate_command import evaluate
+from posesdk_training.widen_command import widen
 
 __all__ = ["app", "main"]
 
@@ -64,6 +65,7 @@ def fit(
 
 app.command()(evaluate)
 app.command()(calibrate)
+app.command()(widen)
 
 
 @app.command()
