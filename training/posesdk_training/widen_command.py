@@ -10,6 +10,9 @@ from posesdk_runtimes.errors import DataError
 
 __all__ = ["widen"]
 
+KEPT_NOTES = frozenset({"training_data", "weights_licence"})
+"""What a checkpoint says of its weights that holds for the wider ones too."""
+
 
 def widen(
     checkpoint: Annotated[Path, typer.Argument(help="A trained checkpoint of an edge model (.safetensors).")],
@@ -36,8 +39,8 @@ def widen(
         except ValueError as error:
             show_error(error)
             raise typer.Exit(USAGE) from error
-        kept = {key: source.metadata[key] for key in ("training_data", "weights_licence") if key in source.metadata}
-        notes: dict[str, str] = {**kept, "widened_from": source.spec.name}
+        kept = {key: text for key, text in source.metadata.items() if key in KEPT_NOTES}
+        notes = {**kept, "widened_from": source.spec.name}
         save_checkpoint(output, widened.state_dict, widened.spec, metadata=notes)
         if not widened.message_passing:
             typer.echo("the message passing has another shape and starts anew: train it before you adapt", err=True)
