@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from posesdk.png import PNG_START, clean_png
 from posesdk_runtimes.errors import SourceError
 
-__all__ = ["is_pil", "read_image", "to_image"]
+__all__ = ["decode_image", "is_pil", "read_image", "to_image"]
 
 
 def read_image(path: str | os.PathLike[str], *, oriented: bool = True) -> NDArray[np.uint8]:
@@ -21,6 +21,11 @@ def read_image(path: str | os.PathLike[str], *, oriented: bool = True) -> NDArra
         data = Path(path).read_bytes()
     except OSError as error:
         raise SourceError(f"cannot read image {path}: {error.strerror or error}") from error
+    return decode_image(data, path, oriented=oriented)
+
+
+def decode_image(data: bytes, path: str | os.PathLike[str], *, oriented: bool = True) -> NDArray[np.uint8]:
+    """As `read_image`, of a file's bytes; `path` says in errors where they come from."""
     if not data:
         raise SourceError(f"cannot read image {path}: the file is empty (0 bytes)")
     try:
