@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from posesdk.skeleton import Skeleton
 from posesdk_runtimes.errors import DataError
 from posesdk_training.config import DatasetConfig
+from posesdk_training.data.faults import Fault
 
 __all__ = ["ImageRecord", "KeypointSet", "PersonRecord", "Region", "load_keypoint_set"]
 
@@ -52,11 +53,16 @@ class ImageRecord:
 
 @dataclass(frozen=True, slots=True)
 class KeypointSet:
-    """A data set in memory; `annotated` (K,) says which keypoints it labels at all."""
+    """A data set in memory, its keypoints in the order of `skeleton`, the model's.
+
+    `annotated` (K,) says which keypoints it labels at all; `faults` are what was repaired or left out.
+    """
 
     config: DatasetConfig
     images: tuple[ImageRecord, ...]
     annotated: NDArray[np.bool_]
+    skeleton: Skeleton
+    faults: tuple[Fault, ...] = ()
 
 
 def load_keypoint_set(config: DatasetConfig, skeleton: Skeleton) -> KeypointSet:
@@ -92,7 +98,7 @@ def load_keypoint_set(config: DatasetConfig, skeleton: Skeleton) -> KeypointSet:
         )
     people = sum(person.is_labelled for image in images for person in image.persons)
     logger.info("data set %s: %d images, %d persons with keypoints", config.name, len(images), people)
-    return KeypointSet(config, images, _annotated(config, skeleton))
+    return KeypointSet(config, images, _annotated(config, skeleton), skeleton)
 
 
 def _annotated(config: DatasetConfig, skeleton: Skeleton) -> NDArray[np.bool_]:
