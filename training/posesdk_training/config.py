@@ -4,13 +4,13 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from posesdk.spec import ModelSpec
 from posesdk_runtimes.errors import DataError
 from posesdk_training.models.build import preset
 from posesdk_training.overrides import apply_override, merged
+from posesdk_training.recipe import read_recipe
 
 __all__ = [
     "AugmentConfig",
@@ -20,8 +20,10 @@ __all__ = [
     "LossConfig",
     "OptimizerConfig",
     "PhaseConfig",
+    "PreviewConfig",
     "TargetConfig",
     "TrainConfig",
+    "ValidationConfig",
     "load_config",
 ]
 
@@ -167,8 +169,30 @@ class PhaseConfig(_Section):
     learning_rate: Positive | None = None
 
 
+class PreviewConfig(_Section):
+    """Predictions on the first `count` of fixed pictures (a folder, or files), drawn every so many steps."""
+
+    images: Path | tuple[Path, ...]
+    every: PositiveInt = 2000
+    count: PositiveInt = 8
+
+
+class ValidationConfig(_Section):
+    """AP on a labelled set, of its first `limit` images, every so many steps; the best weights are kept."""
+
+    annotations: Path
+    images: Path
+    every: PositiveInt = 5000
+    limit: PositiveInt | None = None
+
+
 class TrainConfig(_Section):
-    """A whole training run. `weights_licence` goes into the checkpoint, and from there into the bundle."""
+    """A whole training run. `weights_licence` goes into the checkpoint, and from there into the bundle.
+
+    A step takes `accumulate` batches of `batch_size` samples on each device, and the mean of their gradients.
+    `sync_batchnorm` takes norm statistics over all devices. `on_nonfinite: skip` leaves out a step whose loss or
+    gradient is no number, and gives up after `max_skips` in a row.
+    """
 
     name: str
     model: ModelSpec
@@ -181,6 +205,10 @@ class TrainConfig(_Section):
     phases: tuple[PhaseConfig, ...]
     steps: PositiveInt
     batch_size: PositiveInt = 12
+    accumulate: PositiveInt = 1
+    sync_batchnorm: bool = False
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    max_skips: PositiveInt = 20
     ema_decay: Fraction = 0.999
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     channels_last: bool = False
@@ -188,6 +216,8 @@ class TrainConfig(_Section):
     weights_licence: str = ""
     checkpoint_minutes: Positive = 5.0
     log_every: PositiveInt = 50
+    preview: PreviewConfig | None = None
+    validation: ValidationConfig | None = None
 
     @model_validator(mode="after")
     def _check(self) -> "TrainConfig":
@@ -241,17 +271,12 @@ class TrainConfig(_Section):
 
 
 def load_config(path: Path, overrides: tuple[str, ...] = ()) -> TrainConfig:
-    """The configuration in a YAML file, with `a.b=value` overrides applied (values are parsed as YAML).
+    """The configuration in a YAML file on top of its `base`, with `a.b=value` overrides (values are parsed as YAML).
 
     Relative paths of data are taken from `data.root`, by default the working directory. Raises DataError for a file
     that cannot be read or does not fit, naming the field.
     """
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"cannot read the training configuration {path}: {error}") from error
-    if not isinstance(tree, dict):
-        raise DataError(f"the training configuration {path} is not a mapping of keys to values")
+    tree = read_recipe(path)
     for override in overrides:
         apply_override(tree, override)
     if isinstance(tree.get("model"), str):

@@ -66,7 +66,7 @@ class Batch:
 
 
 class StepSampler(Sampler[list[SampleKey]]):
-    """Batches of sample keys from `start` to the end of the run, for one rank of `world`."""
+    """Batches of sample keys from step `start` to the end of the run, for one rank of `world`."""
 
     def __init__(self, config: TrainConfig, *, start: int = 0, rank: int = 0, world: int = 1) -> None:
         self._config = config
@@ -75,7 +75,7 @@ class StepSampler(Sampler[list[SampleKey]]):
         self._world = world
 
     def __len__(self) -> int:
-        return self._config.steps - self._start
+        return (self._config.steps - self._start) * self._config.accumulate
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         config = self._config
@@ -84,8 +84,10 @@ class StepSampler(Sampler[list[SampleKey]]):
             sizes = config.phases[phase].sizes
             shares = np.array(list(sizes.values())) / sum(sizes.values())
             size = int(np.random.default_rng((config.seed, 1, step)).choice(list(sizes), p=shares))
-            first = (step * self._world + self._rank) * config.batch_size
-            yield [SampleKey(first + item, size, phase) for item in range(config.batch_size)]
+            for part in range(config.accumulate):
+                number = (step * self._world + self._rank) * config.accumulate + part
+                first = number * config.batch_size
+                yield [SampleKey(first + item, size, phase) for item in range(config.batch_size)]
 
 
 def collate(samples: list[dict[str, Any]]) -> Batch:

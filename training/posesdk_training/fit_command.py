@@ -1,0 +1,40 @@
+"""The command `posesdk-train fit`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from posesdk.terminal import USAGE, reporting, show_error
+from posesdk_training.recipe import find_recipe
+
+__all__ = ["fit"]
+
+
+def fit(
+    config: Annotated[str, typer.Argument(help="A YAML configuration, or the name of a shipped recipe.")],
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Override, as section.key=value.")] = None,
+    run: Annotated[Path | None, typer.Option(help="Run folder; an interrupted run in it is resumed.")] = None,
+    accelerator: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    devices: Annotated[int, typer.Option(min=1, help="Devices (processes) per node.")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Nodes, with torchrun.")] = 1,
+    stop_after: Annotated[int | None, typer.Option(min=1, help="Stop at this step, to be resumed later.")] = None,
+) -> None:
+    """Train a model; a run that was stopped goes on where its last checkpoint stands."""
+    with reporting():
+        from lightning.fabric.utilities.rank_zero import rank_zero_only
+
+        from posesdk_training.config import load_config
+        from posesdk_training.train import fit as fit_model
+
+        try:
+            settings = load_config(find_recipe(config), tuple(set_ or ()))
+        except ValueError as error:  # an override that is none
+            show_error(error)
+            raise typer.Exit(USAGE) from error
+        folder = run or Path("runs") / settings.name
+        weights = fit_model(
+            settings, folder, accelerator=accelerator, devices=devices, nodes=nodes, stop_after=stop_after
+        )
+        if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+            typer.echo(str(weights))
