@@ -104,7 +104,7 @@ def _draw_label(canvas: Image, pose: Pose) -> None:
 
 
 def _color(skeleton: Skeleton, *indices: int) -> Color:
-    sides = {skeleton.keypoints[index].split("_")[0] for index in indices}
+    sides = {skeleton.sides[index] for index in indices}
     if "left" in sides and "right" not in sides:
         return LEFT
     if "right" in sides and "left" not in sides:

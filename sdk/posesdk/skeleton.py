@@ -6,7 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, model_validator
 
-__all__ = ["COCO_17", "Skeleton"]
+from posesdk.keypoint_names import Side, keypoint_sides
+
+__all__ = ["COCO_17", "CROWDPOSE_14", "SKELETONS", "Skeleton"]
 
 
 class Skeleton(BaseModel):
@@ -51,6 +53,11 @@ class Skeleton(BaseModel):
         for a, b in self.flip_pairs:
             indices[a], indices[b] = b, a
         return indices
+
+    @cached_property
+    def sides(self) -> tuple[Side | None, ...]:
+        """The side of each keypoint, as its name says; None for those in the middle, and for names that do not say."""
+        return keypoint_sides(self.keypoints)
 
     @cached_property
     def sigma_array(self) -> NDArray[np.float32]:
@@ -122,3 +129,47 @@ COCO_17 = Skeleton(
     ),
 )
 """The 17 COCO keypoints with the published sigmas (Lin et al., COCO keypoint evaluation)."""
+
+
+CROWDPOSE_14 = Skeleton(
+    name="crowdpose-14",
+    keypoints=(
+        "left_shoulder",
+        "right_shoulder",
+        "left_elbow",
+        "right_elbow",
+        "left_wrist",
+        "right_wrist",
+        "left_hip",
+        "right_hip",
+        "left_knee",
+        "right_knee",
+        "left_ankle",
+        "right_ankle",
+        "head",
+        "neck",
+    ),
+    edges=(
+        (10, 8),
+        (8, 6),
+        (11, 9),
+        (9, 7),
+        (6, 7),
+        (0, 6),
+        (1, 7),
+        (0, 1),
+        (0, 2),
+        (1, 3),
+        (2, 4),
+        (3, 5),
+        (12, 13),
+        (13, 0),
+        (13, 1),
+    ),
+    flip_pairs=((0, 1), (2, 3), (4, 5), (6, 7), (8, 9), (10, 11)),
+    sigmas=(0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089, 0.079, 0.079),
+)
+"""The 14 CrowdPose keypoints with the published sigmas (Li et al., CVPR 2019); `head` is its top."""
+
+SKELETONS = {skeleton.name: skeleton for skeleton in (COCO_17, CROWDPOSE_14)}
+"""The skeletons that a configuration can give by name."""

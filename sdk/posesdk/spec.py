@@ -99,7 +99,11 @@ class HeadSpec(_Value):
 
 
 class DecodeSpec(_Value):
-    """Center-offset decode and selection of poses."""
+    """Center-offset decode and selection of poses.
+
+    A model whose skeleton has another number of keypoints than COCO's 17 takes as many `nms_keypoints` in proportion
+    where they are not given: 7 of 14.
+    """
 
     max_people: PositiveInt = 30
     center_threshold: Annotated[float, Field(ge=0, le=1)] = 0.01
@@ -147,6 +151,13 @@ class ModelSpec(_Value):
     heads: HeadSpec = HeadSpec()
     decode: DecodeSpec = DecodeSpec()
     adaptation: AdaptationSpec = AdaptationSpec()
+
+    @model_validator(mode="after")
+    def _scale_suppression(self) -> "ModelSpec":
+        if "nms_keypoints" not in self.decode.model_fields_set and len(self.skeleton) != len(COCO_17):
+            near = round(self.decode.nms_keypoints * len(self.skeleton) / len(COCO_17))
+            object.__setattr__(self, "decode", self.decode.model_copy(update={"nms_keypoints": near}))
+        return self
 
     @property
     def keypoint_count(self) -> int:
