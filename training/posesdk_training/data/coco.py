@@ -15,7 +15,7 @@ from posesdk_runtimes.errors import DataError
 from posesdk_training.config import DatasetConfig
 from posesdk_training.data.faults import Fault
 
-__all__ = ["ImageRecord", "KeypointSet", "PersonRecord", "Region", "load_keypoint_set"]
+__all__ = ["ImageRecord", "KeypointSet", "PersonRecord", "Region", "keypoint_set_of", "load_keypoint_set"]
 
 logger = logging.getLogger(__name__)
 
@@ -70,27 +70,19 @@ def load_keypoint_set(config: DatasetConfig, skeleton: Skeleton) -> KeypointSet:
 
     Raises DataError for a file that is not COCO keypoints or whose keypoints are not the skeleton's.
     """
+    if config.annotations is None or config.images is None:
+        raise ValueError(f"data set {config.name!r} has no annotations and images of its own: it is read from shards")
     try:
         tree = json.loads(config.annotations.read_bytes())
-        by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
-        for annotation in tree["annotations"]:
-            by_image[annotation["image_id"]].append(annotation)
-        _check_categories(config, tree.get("categories", []), skeleton)
-        images = tuple(
-            _image(config, entry, by_image[entry["id"]], len(skeleton))
-            for entry in tree["images"]
-            if by_image[entry["id"]] or not config.only_with_persons
-        )
     except OSError as error:
         raise DataError(
             f"data set {config.name!r}: cannot read {config.annotations}: {error.strerror}; check its path in the "
             "configuration, and data.root"
         ) from error
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise DataError(
-            f"cannot read COCO keypoints of data set {config.name!r} from {config.annotations}: {error!r}; "
-            "expected a JSON object with images, annotations and categories"
-        ) from error
+    except ValueError as error:
+        raise _malformed(config, config.annotations, error) from error
+    keypoint_set = keypoint_set_of(config, tree, skeleton, images=config.images, source=config.annotations)
+    images = keypoint_set.images
     if images and not config.images.is_dir():
         raise DataError(
             f"data set {config.name!r}: there is no folder {config.images}; check its path in the configuration, and "
@@ -98,7 +90,37 @@ def load_keypoint_set(config: DatasetConfig, skeleton: Skeleton) -> KeypointSet:
         )
     people = sum(person.is_labelled for image in images for person in image.persons)
     logger.info("data set %s: %d images, %d persons with keypoints", config.name, len(images), people)
-    return KeypointSet(config, images, _annotated(config, skeleton), skeleton)
+    return keypoint_set
+
+
+def keypoint_set_of(
+    config: DatasetConfig, tree: dict[str, Any], skeleton: Skeleton, *, images: Path, source: Path
+) -> KeypointSet:
+    """The records of a COCO tree that was read from `source`; its images lie below `images`. Raises DataError.
+
+    Logs nothing: shards are read with it, one sample at a time.
+    """
+    try:
+        by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
+        for annotation in tree["annotations"]:
+            by_image[annotation["image_id"]].append(annotation)
+        located = config.model_copy(update={"annotations": source, "images": images})
+        _check_categories(located, tree.get("categories", []), skeleton)
+        records = tuple(
+            _image(located, entry, by_image[entry["id"]], len(skeleton))
+            for entry in tree["images"]
+            if by_image[entry["id"]] or not config.only_with_persons
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise _malformed(config, source, error) from error
+    return KeypointSet(config, records, _annotated(config, skeleton), skeleton)
+
+
+def _malformed(config: DatasetConfig, source: Path, error: Exception) -> DataError:
+    return DataError(
+        f"cannot read COCO keypoints of data set {config.name!r} from {source}: {error!r}; "
+        "expected a JSON object with images, annotations and categories"
+    )
 
 
 def _annotated(config: DatasetConfig, skeleton: Skeleton) -> NDArray[np.bool_]:
@@ -139,6 +161,7 @@ def _image(config: DatasetConfig, entry: dict[str, Any], annotations: list[dict[
             masked.append(_region(annotation))
         if person.is_labelled or not is_crowd:
             persons.append(person)
+    assert config.images is not None  # a folder, or the shard that holds the image
     return ImageRecord(config.images / entry["file_name"], int(entry["id"]), tuple(persons), tuple(masked))
 
 
