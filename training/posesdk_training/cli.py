@@ -7,9 +7,12 @@ import typer
 
 from posesdk.terminal import TerminalHandler
 from posesdk_training.calibrate_command import calibrate
+from posesdk_training.compare_command import compare
 from posesdk_training.evaluate_command import evaluate
 from posesdk_training.fit_command import fit
 from posesdk_training.recipe import recipe_names, recipe_path
+from posesdk_training.report_command import report
+from posesdk_training.sheet_command import sheet
 from posesdk_training.widen_command import widen
 
 __all__ = ["app", "main"]
@@ -35,6 +38,9 @@ def _root(verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log mor
 app.command()(fit)
 app.command()(evaluate)
 app.command()(calibrate)
+app.command()(report)
+app.command()(compare)
+app.command()(sheet)
 app.command()(widen)
 
 

@@ -12,49 +12,94 @@ import typer
 from posesdk.terminal import USAGE, reporting, show_error
 from posesdk_runtimes.errors import DataError
 
-__all__ = ["Adaptation", "evaluate"]
+__all__ = ["Adaptation", "Evaluator", "Protocol", "evaluate"]
+
+CASES = 8
+"""Pictures of each kind in a report folder."""
 
 
 class Adaptation(str, Enum):
     """Adaptation levels that an evaluation can ask for."""
 
     FULL = "full"
+    PARTIAL = "partial"
     NONE = "none"
 
 
+class Protocol(str, Enum):
+    """Protocols of keypoint evaluation."""
+
+    COCO = "coco"
+    CROWDPOSE = "crowdpose"
+    OCHUMAN = "ochuman"
+
+
+class Evaluator(str, Enum):
+    """Implementations of the COCO evaluation."""
+
+    PYCOCOTOOLS = "pycocotools"
+    FASTER = "faster"
+
+
 def evaluate(
+    # what is measured
     model: Annotated[Path, typer.Argument(help="A checkpoint (.safetensors) or a bundle.")],
-    annotations: Annotated[Path, typer.Option(help="COCO keypoint annotations.")],
+    annotations: Annotated[Path, typer.Option(help="Keypoint annotations in COCO format.")],
     images: Annotated[Path, typer.Option(help="Folder of the annotated images.")],
     no_people: Annotated[
         Path | None, typer.Option(help="Folder of pictures without people: count what is found.")
     ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first images by id.")] = None,
+    # what runs it
     runtime: Annotated[str, typer.Option(help="auto, torch (checkpoints), onnxruntime, openvino, ...")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda:0, ...")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, or a precision that the bundle has: fp32, int8, ...")] = "auto",
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first images by id.")] = None,
-    min_score: Annotated[float | None, typer.Option(min=0, max=1, help="Lowest score of a person; 0.01.")] = None,
+    # how it is run
     flip: Annotated[bool | None, typer.Option("--flip/--no-flip", help="Average with the mirror image.")] = None,
     adaptation: Annotated[Adaptation | None, typer.Option(help="The model's own, unless given.")] = None,
+    scale: Annotated[
+        list[float] | None, typer.Option("--scale", min=0.1, max=8, help="Input size, in parts; again for several.")
+    ] = None,
+    min_score: Annotated[float | None, typer.Option(min=0, max=1, help="Lowest score of a person; 0.01.")] = None,
+    # which figures
+    protocol: Annotated[Protocol | None, typer.Option(help="Seen from the annotations, unless given.")] = None,
+    oracle_window: Annotated[
+        int | None, typer.Option(min=1, help="Upper bound of the initial poses in a window of n x n places; 11.")
+    ] = None,
+    backend: Annotated[Evaluator, typer.Option(help="faster: faster-coco-eval, in C++.")] = Evaluator.PYCOCOTOOLS,
+    # where they go
     output: Annotated[Path | None, typer.Option("--json", help="Write figures and conditions to this file.")] = None,
     accuracy: Annotated[Path | None, typer.Option(help="Write the entry for `posesdk-convert --accuracy`.")] = None,
     results: Annotated[Path | None, typer.Option(help="Write the COCO results to this file.")] = None,
 ) -> None:
-    """Measure keypoint AP and AR of a checkpoint or a bundle on a COCO file."""
+    """Measure keypoint AP and AR of a checkpoint or a bundle on a COCO, CrowdPose or OCHuman file, and much besides."""
     with reporting(), ExitStack() as stack:
-        from posesdk_training.accuracy_report import manifest_entry, measure, show_report
+        from posesdk_training.accuracy_report import manifest_entry, show_report
         from posesdk_training.evaluated_model import Level, open_model
+        from posesdk_training.evaluation.measure import Measurement, measure
 
         files = [path for path in (output, accuracy, results) if path is not None]
         _check_folders(files)
-        settings = {"runtime": runtime, "device": device, "precision": precision}
         level: Level | None = None if adaptation is None else adaptation.value
+        what = Measurement(
+            protocol=None if protocol is None else protocol.value,
+            backend=backend.value,
+            limit=limit,
+            min_score=min_score,
+            no_people=no_people,
+            oracle_window=oracle_window,
+        )
+        settings = {"runtime": runtime, "device": device, "precision": precision}
+        scales = tuple(scale or (1.0,))
         try:
-            evaluated = stack.enter_context(open_model(model, **settings, flip_test=flip, adaptation=level))
+            what.check(scales)
+            evaluated = stack.enter_context(
+                open_model(model, **settings, flip_test=flip, adaptation=level, scales=scales)
+            )
         except ValueError as error:
             show_error(error)
             raise typer.Exit(USAGE) from error
-        report, found = measure(evaluated, annotations, images, limit=limit, min_score=min_score, no_people=no_people)
+        report, found = measure(evaluated, annotations, images, what)
         show_report(report)
         for path, content in ((output, report), (accuracy, manifest_entry(report)), (results, found)):
             if path is not None:

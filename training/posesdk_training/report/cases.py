@@ -1,0 +1,189 @@
+"""The pictures of an evaluation that say most: who was missed, what was found where nobody is, what was right."""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posesdk.oks import oks
+from posesdk.skeleton import COCO_17, Skeleton
+from posesdk_runtimes.errors import DataError
+from posesdk_training.evaluate import Matching, Results, match_results
+
+__all__ = ["Case", "Chosen", "Found", "Labelled", "choose_cases", "read_cases"]
+
+Person = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A labelled person, and the OKS that it was found with, None where it was missed; `ignored` ones do not count."""
+
+    annotation: Person
+    oks: float | None
+    ignored: bool
+
+    @property
+    def missed(self) -> bool:
+        """Whether it should have been found and was not."""
+        return self.oks is None and not self.ignored
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A result above the threshold; `wrong` where nobody stands, or where OKS 0.5 is not reached."""
+
+    result: Person
+    wrong: bool
+
+    @property
+    def score(self) -> float:
+        """The person's score."""
+        return float(self.result["score"])
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One picture: all labelled persons, all results above the threshold, the best first."""
+
+    image_id: int
+    path: Path
+    labelled: tuple[Labelled, ...]
+    found: tuple[Found, ...]
+
+    @property
+    def persons(self) -> tuple[Labelled, ...]:
+        """Those that are to be found."""
+        return tuple(person for person in self.labelled if not person.ignored)
+
+    @property
+    def missed(self) -> tuple[Labelled, ...]:
+        """Persons that are to be found and were not, the largest first."""
+        lost = [person for person in self.labelled if person.missed]
+        return tuple(sorted(lost, key=lambda person: -_area(person.annotation)))
+
+    @property
+    def wrong(self) -> tuple[Found, ...]:
+        """Results that are no labelled person, the highest score first."""
+        return tuple(entry for entry in self.found if entry.wrong)
+
+    @property
+    def matches(self) -> tuple[float, ...]:
+        """OKS of the persons that were found, the lowest first."""
+        return tuple(sorted(person.oks for person in self.persons if person.oks is not None))
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A case with the reason that it is shown for."""
+
+    case: Case
+    reason: str
+
+
+def read_cases(
+    annotations: Path,
+    images: Path,
+    results: Results,
+    *,
+    threshold: float,
+    image_ids: Sequence[int] | None = None,
+    skeleton: Skeleton = COCO_17,
+) -> list[Case]:
+    """Every image of a COCO file, or of `image_ids`, with its results of at least `threshold`, matched at OKS 0.5.
+
+    Raises DataError for a file that is no COCO keypoint file.
+    """
+    kept = [result for result in results if result["score"] >= threshold]
+    matching = match_results(annotations, kept, image_ids=image_ids, skeleton=skeleton)
+    tree = json.loads(annotations.read_text())
+    names = {int(entry["id"]): str(entry["file_name"]) for entry in tree["images"]}
+    chosen = sorted(names) if image_ids is None else sorted(set(image_ids))
+    if absent := [number for number in chosen if number not in names]:
+        raise DataError(
+            f"annotations {annotations} have no image {absent[0]}; were the results made with another file?"
+        )
+    labelled = _labelled(tree["annotations"], matching, skeleton)
+    wrong = {id(result) for result in matching.wrong}
+    found = defaultdict(list)
+    for result in sorted(kept, key=lambda result: -result["score"]):
+        found[int(result["image_id"])].append(Found(result, id(result) in wrong))
+    return [Case(n, images / names[n], tuple(labelled[n]), tuple(found[n])) for n in chosen]
+
+
+def choose_cases(cases: Sequence[Case], count: int) -> dict[str, list[Chosen]]:
+    """At most `count` cases of each kind by its title, the most telling first; a kind without any is left out."""
+    kinds: dict[str, tuple[Callable[[Case], Any], Callable[[Case], str]]] = {
+        "Large people missed": (_largest_missed, _why_missed),
+        "Most people missed": (lambda case: len(case.missed), _why_missed),
+        "Found where nobody is labelled": (lambda case: max((e.score for e in case.wrong), default=0.0), _why_wrong),
+        "Least accurate": (lambda case: 1 - case.matches[0] if case.matches else 0.0, _why_inaccurate),
+        "Best": (_goodness, _why_good),
+    }
+    chosen = {}
+    for title, (weight, reason) in kinds.items():
+        ranked = sorted((case for case in cases if weight(case)), key=weight, reverse=True)
+        if ranked and count:
+            chosen[title] = [Chosen(case, reason(case)) for case in ranked[:count]]
+    return chosen
+
+
+def _labelled(persons: Sequence[Person], matching: Matching, skeleton: Skeleton) -> dict[int, list[Labelled]]:
+    similarity = {
+        int(person["id"]): _similarity(result, person, skeleton.sigma_array) for result, person in matching.matches
+    }
+    labelled = defaultdict(list)
+    for person in persons:
+        ignored = bool(person.get("iscrowd")) or not person["num_keypoints"]
+        labelled[int(person["image_id"])].append(Labelled(person, similarity.get(int(person["id"])), ignored))
+    return labelled
+
+
+def _similarity(result: Person, person: Person, sigmas: NDArray[np.float32]) -> float:
+    pose, target = (np.asarray(entry["keypoints"], np.float64).reshape(1, -1, 3) for entry in (result, person))
+    return float(oks(pose, target, [_area(person)], sigmas, [person["bbox"]])[0, 0])
+
+
+def _area(person: Person) -> float:
+    """Square px; of the box where the annotation gives none."""
+    return float(person["area"] if "area" in person else person["bbox"][2] * person["bbox"][3])
+
+
+def _largest_missed(case: Case) -> float:
+    return _area(case.missed[0].annotation) if case.missed else 0.0
+
+
+def _goodness(case: Case) -> tuple[int, float] | None:
+    """How many people are right, for pictures without a fault, then how well."""
+    if not case.matches or case.missed or case.wrong:
+        return None
+    return min(len(case.matches), 3), float(np.mean(case.matches))
+
+
+def _why_missed(case: Case) -> str:
+    width, height = (round(side) for side in case.missed[0].annotation["bbox"][2:])
+    return f"{_counted(case)} missed, the largest {width} x {height} px"
+
+
+def _why_wrong(case: Case) -> str:
+    others = len(case.wrong) - 1
+    more = f", and {others} more" if others else ""
+    return f"score {case.wrong[0].score:.2f} where no labelled person has OKS 0.5{more}"
+
+
+def _why_inaccurate(case: Case) -> str:
+    return f"found with OKS {case.matches[0]:.2f} only"
+
+
+def _why_good(case: Case) -> str:
+    people = "the only person" if len(case.persons) == 1 else f"all {len(case.persons)} persons"
+    return f"{people} found, OKS {np.mean(case.matches):.2f}"
+
+
+def _counted(case: Case) -> str:
+    return f"{len(case.missed)} of {len(case.persons)} {'person' if len(case.persons) == 1 else 'persons'}"

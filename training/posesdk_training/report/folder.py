@@ -1,0 +1,188 @@
+"""The report folder of an evaluation: report.md, report.json, results.json, index.html and pictures/."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from posesdk.images import read_image
+from posesdk.skeleton import COCO_17, Skeleton
+from posesdk_runtimes.errors import DataError, SourceError
+from posesdk_training.evaluate import Results, match_results
+from posesdk_training.report.cases import Case, Chosen, choose_cases, read_cases
+from posesdk_training.report.compare import read_report
+from posesdk_training.report.drawing import draw_found, draw_labelled
+from posesdk_training.report.markdown import markdown_report
+from posesdk_training.report.page import Shown, html_page
+from posesdk_training.report.plots import matching_charts
+from posesdk_training.report.progress import progress
+
+__all__ = ["Evaluation", "saved_evaluation", "show_writing", "write_report"]
+
+SIDE = 480
+"""Long side of a picture in px."""
+QUALITY = 80
+"""JPEG quality of a picture."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What a report is written from: the figures, the COCO results behind them, and the photos."""
+
+    report: dict[str, Any]
+    results: Results
+    annotations: Path
+    images: Path
+    skeleton: Skeleton
+    score_threshold: float
+    keypoint_threshold: float
+
+    @property
+    def image_ids(self) -> list[int] | None:
+        """The images that were measured, None for all of the file."""
+        ids = self.report.get("data", {}).get("image_ids")
+        return None if ids is None else [int(number) for number in ids]
+
+
+def write_report(
+    evaluation: Evaluation, folder: Path, *, count: int = 8, on_picture: Callable[[int], None] | None = None
+) -> Path:
+    """Writes the report into a folder, made where it is missing, with at most `count` pictures of a kind.
+
+    Gives the path of index.html. A photo that cannot be read is named on the page instead. `on_picture` is called with
+    the number of cases drawn. Raises DataError where the folder cannot be written, and what `read_cases` raises.
+    """
+    cases = read_cases(
+        evaluation.annotations,
+        evaluation.images,
+        evaluation.results,
+        threshold=evaluation.score_threshold,
+        image_ids=evaluation.image_ids,
+        skeleton=evaluation.skeleton,
+    )
+    matching = match_results(
+        evaluation.annotations, evaluation.results, image_ids=evaluation.image_ids, skeleton=evaluation.skeleton
+    )
+    charts = matching_charts(matching, evaluation.skeleton, evaluation.score_threshold)
+    chosen = choose_cases(cases, count)
+    pictures = folder / "pictures"
+    try:
+        pictures.mkdir(parents=True, exist_ok=True)
+        shown = _draw_all(chosen, evaluation, pictures, on_picture)
+        _write(folder / "report.md", markdown_report(evaluation.report))
+        _write(folder / "report.json", json.dumps(_with_settings(evaluation), indent=1) + "\n")
+        _write(folder / "results.json", json.dumps(evaluation.results) + "\n")
+        _write(folder / "index.html", html_page(evaluation.report, charts, shown))
+    except OSError as error:
+        raise DataError(f"cannot write the report into {folder}: {error.strerror or error}") from error
+    return folder / "index.html"
+
+
+def show_writing(evaluation: Evaluation, folder: Path, count: int) -> Path:
+    """`write_report` with progress on stderr, where that is a terminal."""
+    with progress("drawing", None) as advance:
+        return write_report(evaluation, folder, count=count, on_picture=advance)
+
+
+def saved_evaluation(
+    figures: Path, results: Path, annotations: Path, images: Path, *, score: float | None = None
+) -> Evaluation:
+    """An evaluation from the files that it was written to; `score` replaces the threshold of what is shown.
+
+    A report without a skeleton is one of COCO's. Raises DataError for files that are no report or no COCO results.
+    """
+    report = read_report(figures)
+    found = _read_results(results)
+    skeleton = Skeleton.model_validate(report["skeleton"]) if "skeleton" in report else COCO_17
+    shown = report.get("shown", {})
+    level = shown.get("score_threshold", report.get("tall_persons", {}).get("score_threshold", 0.0))
+    return Evaluation(
+        {name: section for name, section in report.items() if name not in ("shown", "skeleton")},
+        found,
+        annotations,
+        images,
+        skeleton,
+        level if score is None else score,
+        shown.get("keypoint_threshold", 0.0),
+    )
+
+
+def _read_results(path: Path) -> Results:
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read results {path}: {error}") from error
+    needed = {"image_id", "keypoints", "score"}
+    if not isinstance(found, list) or not all(isinstance(entry, dict) and needed <= entry.keys() for entry in found):
+        raise DataError(f"{path} are no COCO keypoint results: expected a list of {', '.join(sorted(needed))}")
+    return found
+
+
+def _draw_all(
+    chosen: dict[str, list[Chosen]], evaluation: Evaluation, folder: Path, on_picture: Callable[[int], None] | None
+) -> dict[str, list[Shown]]:
+    done: dict[int, Shown] = {}
+    shown: dict[str, list[Shown]] = {}
+    for kind, entries in chosen.items():
+        shown[kind] = []
+        for entry in entries:
+            case = entry.case
+            if case.image_id not in done:
+                done[case.image_id] = _draw(case, evaluation, folder)
+                if on_picture is not None:
+                    on_picture(len(done))
+            drawn = done[case.image_id]
+            shown[kind].append(Shown(drawn.name, entry.reason, drawn.pictures, drawn.fault))
+    return shown
+
+
+def _draw(case: Case, evaluation: Evaluation, folder: Path) -> Shown:
+    name = case.path.name
+    try:
+        image = read_image(case.path, oriented=False)
+    except SourceError as error:
+        return Shown(name, "", fault=str(error))
+    skeleton, level = evaluation.skeleton, evaluation.keypoint_threshold
+    persons, found = len(case.persons), len(case.found)
+    views = {
+        "labelled": (draw_labelled(image, case, skeleton, side=SIDE), f"{_people(persons)} labelled"),
+        "found": (draw_found(image, case, skeleton, side=SIDE, keypoint_threshold=level), f"{_people(found)} found"),
+    }
+    pictures = []
+    for view, (picture, caption) in views.items():
+        file = f"{case.image_id}-{view}.jpg"
+        _write_jpeg(folder / file, picture)
+        text = f"{name} with {caption}" + (
+            f", {len(case.missed)} missed" if view == "labelled" else f", {len(case.wrong)} wrong"
+        )
+        pictures.append((f"{folder.name}/{file}", text, caption, (picture.shape[1], picture.shape[0])))
+    return Shown(name, "", tuple(pictures))
+
+
+def _people(count: int) -> str:
+    return "1 person" if count == 1 else f"{count} people"
+
+
+def _with_settings(evaluation: Evaluation) -> dict[str, Any]:
+    """The report, with what is needed to make the page again from the file alone."""
+    shown = {"score_threshold": evaluation.score_threshold, "keypoint_threshold": evaluation.keypoint_threshold}
+    return {**evaluation.report, "shown": shown, "skeleton": evaluation.skeleton.model_dump(mode="json")}
+
+
+def _write_jpeg(path: Path, picture: NDArray[np.uint8]) -> None:
+    """Encoded here and written by Python, which OpenCV cannot do for every path."""
+    written, data = cv2.imencode(path.suffix, picture, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    assert written
+    path.write_bytes(data.tobytes())
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, "utf-8")
+    os.replace(temporary, path)

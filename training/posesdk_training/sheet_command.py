@@ -1,0 +1,44 @@
+"""The command `posesdk-train sheet`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from posesdk.terminal import USAGE, reporting, show_error
+
+__all__ = ["sheet"]
+
+
+def sheet(
+    model: Annotated[Path, typer.Argument(help="A checkpoint (.safetensors) or a bundle.")],
+    images: Annotated[Path, typer.Option(help="Folder of photos.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The picture to write: .png or .jpg.")],
+    annotations: Annotated[
+        Path | None, typer.Option(help="COCO annotations of the photos: say how many people are labelled.")
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, help="How many photos.")] = 24,
+    seed: Annotated[int, typer.Option(help="Another seed takes other photos.")] = 0,
+    score: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Lowest score of a person; the model's own.")
+    ] = None,
+    runtime: Annotated[str, typer.Option(help="auto, torch (checkpoints), onnxruntime, openvino, ...")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda:0, ...")] = "auto",
+) -> None:
+    """Draw what a model finds in some photos of a folder into one picture, to be looked at."""
+    with reporting():
+        from posesdk_training.evaluated_model import open_model
+        from posesdk_training.report.sheet import choose_photos, labelled_photos, write_sheet
+
+        listed = persons = None
+        if annotations is not None:
+            listed, persons = labelled_photos(annotations, images)
+        photos = choose_photos(images, count, seed=seed, listed=listed, persons=persons)
+        try:
+            opened = open_model(model, runtime=runtime, device=device)
+            with opened as evaluated:
+                write_sheet(photos, evaluated, output, score=score, oriented=annotations is None)
+        except ValueError as error:
+            show_error(error)
+            raise typer.Exit(USAGE) from error
+        typer.echo(str(output))
