@@ -1,7 +1,8 @@
 """Which samples make a batch of a run, and what a batch holds."""
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,16 +11,26 @@ from torch.utils.data import Sampler
 
 from posesdk_training.config import TrainConfig
 
-__all__ = ["Batch", "SampleKey", "StepSampler", "collate"]
+__all__ = ["Batch", "Place", "SampleKey", "StepSampler", "collate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a loader stands: its rank of `world`, and how many samples of each set came before it began."""
+
+    rank: int = 0
+    world: int = 1
+    taken: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class SampleKey:
-    """A sample's number in the run, its side in net px, and the phase it belongs to."""
+    """A sample's number in the run, its side in net px, and the phase it belongs to; its place, for streams."""
 
     index: int
     size: int
     phase: int
+    place: Place = field(default=Place(), compare=False)
 
 
 class Batch:
@@ -79,6 +90,7 @@ class StepSampler(Sampler[list[SampleKey]]):
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         config = self._config
+        place = Place(self._rank, self._world, self._taken())
         for step in range(self._start, config.steps):
             phase = config.phases.index(config.phase_at(step))
             sizes = config.phases[phase].sizes
@@ -87,7 +99,20 @@ class StepSampler(Sampler[list[SampleKey]]):
             for part in range(config.accumulate):
                 number = (step * self._world + self._rank) * config.accumulate + part
                 first = number * config.batch_size
-                yield [SampleKey(first + item, size, phase) for item in range(config.batch_size)]
+                yield [SampleKey(first + item, size, phase, place) for item in range(config.batch_size)]
+
+    def _taken(self) -> tuple[int, ...]:
+        """How many samples of each set all ranks are expected to have drawn before `start`."""
+        config = self._config
+        counts = dict.fromkeys((entry.name for entry in config.data.sets), 0.0)
+        begin = 0
+        for phase in config.phases:
+            end = min(self._start, math.ceil(phase.until * config.steps))
+            samples = max(0, end - begin) * config.batch_size * config.accumulate * self._world
+            for name, weight in phase.mixture.items():
+                counts[name] += samples * weight / sum(phase.mixture.values())
+            begin = max(begin, end)
+        return tuple(round(count) for count in counts.values())
 
 
 def collate(samples: list[dict[str, Any]]) -> Batch:

@@ -1,11 +1,9 @@
 """Samples for training: which photo, which crop, which targets - all decided by the sample's number.
 
 Sample i of a run depends on (seed, i) alone, so any number of loader processes and ranks, and a resumed run, see the
-same data.
+same data. Sets in shards are the exception: their photos come in the order of the stream (see `photos`).
 """
 
-import logging
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -14,8 +12,6 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 from torch.utils.data import Dataset
 
-from posesdk.sources import read_image
-from posesdk_runtimes.errors import DataError, SourceError
 from posesdk_training.config import TrainConfig
 from posesdk_training.data.augment import (
     Placement,
@@ -26,17 +22,13 @@ from posesdk_training.data.augment import (
     warp_image,
 )
 from posesdk_training.data.batches import SampleKey
-from posesdk_training.data.coco import ImageRecord, KeypointSet, PersonRecord, Region, load_keypoint_set
+from posesdk_training.data.coco import ImageRecord, KeypointSet, PersonRecord, Region
+from posesdk_training.data.photos import PhotoReader
 from posesdk_training.data.targets import GridPersons, encode_dense, net_to_cells
 
 __all__ = ["KeypointDataset"]
 
-logger = logging.getLogger(__name__)
-
 Floats = NDArray[np.float32]
-
-ATTEMPTS = 20
-"""Unreadable images in a row after which a run ends."""
 
 
 class KeypointDataset(Dataset[dict[str, Any]]):
@@ -44,59 +36,17 @@ class KeypointDataset(Dataset[dict[str, Any]]):
 
     def __init__(self, config: TrainConfig) -> None:
         self._config = config
-        self._sets = tuple(load_keypoint_set(entry, config.model.skeleton) for entry in config.data.sets)
-        self._cache: dict[tuple[int, int], NDArray[np.uint8]] = {}
-        self._order: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, dtype=np.int64))
-        self._unreadable: set[Path] = set()
-        for keypoint_set in self._sets:
-            if not keypoint_set.images:
-                raise DataError(
-                    f"data set {keypoint_set.config.name!r} ({keypoint_set.config.annotations}) has no images"
-                )
+        self._photos = PhotoReader(config)
+
+    @property
+    def skipped(self) -> int:
+        """How many images and shards could not be read so far, in all loader processes of this rank."""
+        return self._photos.skipped
 
     def __getitem__(self, key: SampleKey) -> dict[str, Any]:
         rng = np.random.default_rng((self._config.seed, 0, key.index))
-        mixture = self._config.phases[key.phase].mixture
-        names = [entry.config.name for entry in self._sets]
-        shares = np.array([mixture.get(name, 0.0) for name in names])
-        for attempt in range(ATTEMPTS):
-            set_index = int(rng.choice(len(names), p=shares / shares.sum()))
-            image_index = self._image_index(rng, set_index, key, attempt)
-            image = self._image(set_index, image_index)
-            if image is not None:
-                keypoint_set = self._sets[set_index]
-                return self._sample(rng, image, keypoint_set, keypoint_set.images[image_index], size=key.size)
-        raise DataError(
-            f"{ATTEMPTS} images in a row could not be read, the last from {self._sets[set_index].config.images}; "
-            "check that the folder is the one that the annotations belong to"
-        )
-
-    def _image_index(self, rng: np.random.Generator, set_index: int, key: SampleKey, attempt: int) -> int:
-        """A random image of a set; in a run on one set alone, every image once an epoch if it can be read."""
-        number = len(self._sets[set_index].images)
-        drawn = int(rng.integers(number))
-        if attempt > 0 or sum(weight > 0 for weight in self._config.phases[key.phase].mixture.values()) > 1:
-            return drawn
-        epoch, position = divmod(key.index, number)
-        if self._order[0] != epoch or len(self._order[1]) != number:
-            self._order = (epoch, np.random.default_rng((self._config.seed, 2, epoch)).permutation(number))
-        return int(self._order[1][position])
-
-    def _image(self, set_index: int, image_index: int) -> NDArray[np.uint8] | None:
-        cached = self._cache.get((set_index, image_index))
-        if cached is not None:
-            return cached
-        path = self._sets[set_index].images[image_index].path
-        try:
-            image = read_image(path, oriented=False)  # as the annotations are
-        except SourceError as error:
-            if path not in self._unreadable:
-                self._unreadable.add(path)
-                logger.warning("skipped: %s (%d images skipped so far)", error, len(self._unreadable))
-            return None
-        if self._config.data.cache_images:
-            self._cache[(set_index, image_index)] = image
-        return image
+        photo = self._photos.draw(rng, key)
+        return self._sample(rng, photo.image, photo.keypoint_set, photo.record, size=key.size)
 
     def _sample(
         self,
