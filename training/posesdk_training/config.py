@@ -5,10 +5,18 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from posesdk.skeleton import Skeleton
 from posesdk.spec import ModelSpec
 from posesdk_runtimes.errors import DataError
+from posesdk_training.data.formats import Format
+from posesdk_training.data.model_skeleton import (
+    join_skeleton,
+    optional_skeleton,
+    replaces_skeleton,
+    with_model_skeleton,
+)
 from posesdk_training.models.build import preset
 from posesdk_training.overrides import apply_override, merged
 from posesdk_training.recipe import read_recipe
@@ -23,6 +31,7 @@ __all__ = [
     "PhaseConfig",
     "PreviewConfig",
     "TargetConfig",
+    "TeacherConfig",
     "TrainConfig",
     "ValidationConfig",
     "load_config",
@@ -45,8 +54,12 @@ class _Section(BaseModel):
 class DatasetConfig(_Section):
     """One COCO-format annotation file with its image folder, or the `shards` that were made of them.
 
+    A set of `images` without annotations has no labels: a `teacher` alone says what is in its pictures.
     `shards` is a folder that `posesdk-train shard` wrote, the path or URL of its index.json, or a pattern of tar files
     with braces (`set-{000000..000119}.tar`), which may be URLs that webdataset opens (http:, https:, pipe: ...).
+    `format` is that of the annotation file; "auto" looks into it. `skeleton` (a name, a file or a mapping, see
+    `data.skeletons`) is that of the annotations and wins over the file's own; `categories` names those that are persons,
+    by default all that declare keypoints. Keypoints become the model's by their names.
     `annotated_keypoints` names the keypoints that this set labels at all (None: every one); the heatmaps of the others
     are masked. `supervised_window`: only the box of each labelled person, grown by this fraction of its long side on
     each side, is supervised, for sets in which other people stand unlabelled (None: the whole image).
@@ -58,6 +71,9 @@ class DatasetConfig(_Section):
     annotations: Path | None = None
     images: Path | None = None
     shards: str | None = None
+    format: Format = "auto"
+    skeleton: Annotated[Skeleton | None, BeforeValidator(optional_skeleton)] = None
+    categories: tuple[str, ...] | None = None
     annotated_keypoints: tuple[str, ...] | None = None
     supervised_window: Annotated[float, Field(ge=0)] | None = None
     only_with_persons: bool = False
@@ -66,11 +82,17 @@ class DatasetConfig(_Section):
     @model_validator(mode="after")
     def _check_source(self) -> "DatasetConfig":
         given = [name for name in ("annotations", "images", "shards") if getattr(self, name) is not None]
-        if given not in (["annotations", "images"], ["shards"]):
+        if given not in (["annotations", "images"], ["images"], ["shards"]):
             raise ValueError(
-                f"data set {self.name!r} takes either annotations and images, or shards; got {given or 'neither'}"
+                f"data set {self.name!r} takes either annotations and images, or images alone, or shards; "
+                f"got {given or 'none of them'}"
             )
         return self
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether the set has annotations; images alone are for a teacher."""
+        return self.annotations is not None or self.shards is not None
 
 
 class DataConfig(_Section):
@@ -78,6 +100,8 @@ class DataConfig(_Section):
 
     `cache_images` keeps decoded images, up to `cache_gib` in all loader processes of a rank together.
     `shuffle_buffer`: among so many samples of a set in shards, in each loader process, the next one is drawn.
+    `resident` keeps all photos in the memory of the training device and makes the samples there (docs/training-gpu.md);
+    `pack` names the files of `posesdk-train pack` that it then reads in place of the sets' own.
     """
 
     sets: tuple[DatasetConfig, ...]
@@ -85,6 +109,14 @@ class DataConfig(_Section):
     cache_images: bool = False
     cache_gib: Positive = 4.0
     shuffle_buffer: Annotated[int, Field(ge=1)] = 1000
+    resident: bool = False
+    pack: tuple[Path, ...] = ()
+
+    @model_validator(mode="after")
+    def _check_pack(self) -> "DataConfig":
+        if self.pack and not self.resident:
+            raise ValueError("pack holds the photos of resident data alone: set resident to true")
+        return self
 
 
 class CropConfig(_Section):
@@ -191,6 +223,19 @@ class PhaseConfig(_Section):
     learning_rate: Positive | None = None
 
 
+class TeacherConfig(_Section):
+    """A trained model whose maps the run learns from, beside the labels and where there are none.
+
+    The factors multiply those of the labels (`loss.heatmap_factor`, `loss.offset_factor`). Offsets are learned in
+    cells where the teacher's center heatmap is at least `center_level`.
+    """
+
+    checkpoint: Path
+    heatmap_factor: Share = 1.0
+    offset_factor: Share = 1.0
+    center_level: Fraction = 0.1
+
+
 class PreviewConfig(_Section):
     """Predictions on the first `count` of fixed pictures (a folder, or files), drawn every so many steps."""
 
@@ -238,6 +283,7 @@ class TrainConfig(_Section):
     weights_licence: str = ""
     checkpoint_minutes: Positive = 5.0
     log_every: PositiveInt = 50
+    teacher: TeacherConfig | None = None
     preview: PreviewConfig | None = None
     validation: ValidationConfig | None = None
 
@@ -250,6 +296,8 @@ class TrainConfig(_Section):
         names = {entry.name for entry in self.data.sets}
         if len(names) < len(self.data.sets):
             raise ValueError(f"data sets need names of their own, got {[entry.name for entry in self.data.sets]}")
+        if self.teacher is None and (bare := [entry.name for entry in self.data.sets if not entry.is_labelled]):
+            raise ValueError(f"data sets {bare} have no annotations: name them, or give the run a teacher")
         keypoints = self.model.skeleton.keypoints
         if strange := set(self.targets.center_keypoints) - set(keypoints):
             raise ValueError(f"targets.center_keypoints: {sorted(strange)} are none of the model's {keypoints}")
@@ -306,6 +354,7 @@ def load_config(path: Path, overrides: tuple[str, ...] = ()) -> TrainConfig:
     elif isinstance(tree.get("model"), dict) and "preset" in tree["model"]:
         tree["model"] = _derived(tree["model"])
     _join_root(tree.get("data"))
+    tree = with_model_skeleton(tree)
     try:
         return TrainConfig.model_validate(_with_convention(tree))
     except ValidationError as error:
@@ -342,8 +391,12 @@ def _join_root(data: Any) -> None:
                 entry[key] = root / entry[key]
         if isinstance(entry, dict) and isinstance(entry.get("shards"), str) and not URL.match(entry["shards"]):
             entry["shards"] = str(root / entry["shards"])
+        if isinstance(entry, dict) and isinstance(entry.get("skeleton"), str):
+            entry["skeleton"] = join_skeleton(root, entry["skeleton"])
 
 
 def _derived(tree: dict[str, Any]) -> dict[str, Any]:
     base = preset(tree["preset"]).model_dump()
+    if replaces_skeleton(tree):  # which is replaced as a whole, and with it what is counted in keypoints
+        del base["skeleton"], base["decode"]["nms_keypoints"]
     return merged(base, {key: value for key, value in tree.items() if key != "preset"})
