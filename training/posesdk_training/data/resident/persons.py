@@ -1,0 +1,101 @@
+"""The persons of a batch of crops, moved into them; padded to the same number for every crop."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from posesdk_training.config import TrainConfig
+
+__all__ = ["CropPersons", "move_persons"]
+
+KINDS = 7
+"""Figures of a person beside keypoints: box (4), area, crowd, labelled."""
+
+
+@dataclass(frozen=True, slots=True)
+class CropPersons:
+    """P persons of each of B crops, net px; `exists` (B, P) is false for the padding.
+
+    `keypoints` (B, P, K, 3) x, y, v as labelled; `inside` (B, P, K) whether they lie in the crop; `boxes` (B, P, 4)
+    upright; `areas` (B, P) square net px; `centers` (B, P, 2) with `has_center` (B, P); `is_crowd` and `is_labelled`
+    (B, P).
+    """
+
+    keypoints: Tensor
+    inside: Tensor
+    boxes: Tensor
+    areas: Tensor
+    centers: Tensor
+    has_center: Tensor
+    is_crowd: Tensor
+    is_labelled: Tensor
+    exists: Tensor
+
+    @property
+    def sizes(self) -> Tensor:
+        """(B, P) square root of the box area in cells, at least one cell."""
+        extent = self.boxes[..., 2:] - self.boxes[..., :2]
+        return extent.prod(-1).clamp(min=16.0).sqrt() / 4
+
+
+def move_persons(
+    figures: Tensor, exists: Tensor, matrices: Tensor, flips: Tensor, *, size: int, config: TrainConfig, flip: Tensor
+) -> CropPersons:
+    """`figures` (B, P, 3K + 7) as in `PersonTable`, `matrices` (B, 2, 3) orig px to net px, `flips` (B,) bool.
+
+    `flip` (K,) int64 is the left-right partner of each keypoint.
+    """
+    batch, number = exists.shape
+    keypoints = figures[..., :-KINDS].reshape(batch, number, -1, 3)
+    boxes, area, crowd, labelled = torch.split(figures[..., -KINDS:], [4, 1, 1, 1], dim=-1)
+    moved = torch.cat([_transform(keypoints[..., :2], matrices[:, None, None]), keypoints[..., 2:]], dim=-1)
+    moved = torch.where(flips[:, None, None, None], moved.index_select(2, flip), moved)
+    inside = ((moved[..., :2] >= 0) & (moved[..., :2] < size)).all(-1)
+    net_boxes = _transform_boxes(boxes, matrices)
+    centers, has_center = _centers(moved, inside, net_boxes, config)
+    has_center = has_center & exists & (area[..., 0] >= config.targets.min_center_area)
+    linear = matrices[:, :, :2]
+    scale_squared = (linear[:, 0, 0] * linear[:, 1, 1] - linear[:, 0, 1] * linear[:, 1, 0]).abs()
+    return CropPersons(
+        moved,
+        inside,
+        net_boxes,
+        area[..., 0] * scale_squared[:, None],
+        centers,
+        has_center,
+        crowd[..., 0] > 0,
+        labelled[..., 0] > 0,
+        exists,
+    )
+
+
+def _transform(points: Tensor, matrices: Tensor) -> Tensor:
+    """(..., 2) by matrices (..., 2, 3)."""
+    return (matrices[..., :2] * points[..., None, :]).sum(-1) + matrices[..., 2]
+
+
+def _transform_boxes(boxes: Tensor, matrices: Tensor) -> Tensor:
+    """(B, P, 4) xyxy -> upright boxes around the moved corners."""
+    center = _transform((boxes[..., :2] + boxes[..., 2:]) / 2, matrices[:, None])
+    half = (boxes[..., 2:] - boxes[..., :2]) / 2
+    reach = (matrices[:, None, :, :2].abs() * half[..., None, :]).sum(-1)
+    return torch.cat([center - reach, center + reach], dim=-1)
+
+
+def _centers(keypoints: Tensor, inside: Tensor, boxes: Tensor, config: TrainConfig) -> tuple[Tensor, Tensor]:
+    """(B, P, 2) and whether there is one (B, P); as `KeypointDataset` takes them."""
+    targets, names = config.targets, config.model.skeleton.keypoints
+    use = keypoints[..., 2] > 0
+    if targets.center_from_visible:
+        use = use & inside
+    if targets.center_keypoints:
+        defining = [name in targets.center_keypoints for name in names]
+        chosen = torch.stack([use[..., k] & defining[k] for k in range(len(names))], dim=-1)
+        use = torch.where(chosen.sum(-1, keepdim=True) >= 2, chosen, use)
+    number = use.sum(-1)
+    points = (keypoints[..., :2] * use[..., None]).sum(-2) / number.clamp(min=1)[..., None]
+    if targets.center_from_visible:
+        return points, number >= 2
+    middle = (boxes[..., :2] + boxes[..., 2:]) / 2
+    return torch.where(number[..., None] > 0, points, middle), torch.ones_like(number, dtype=torch.bool)
