@@ -28,7 +28,6 @@ def load(folder, content, skeleton=COCO_17, images=None):
         [1, 2],
         {"images": []},
         TREE | {"images": [1]},
-        TREE | {"annotations": [PERSON | {"bbox": [1, 2]}]},
         TREE | {"annotations": [PERSON | {"keypoints": [0.0] * 50}]},
         TREE | {"categories": ["person"]},
     ],

@@ -58,8 +58,8 @@ class DatasetConfig(_Section):
     `shards` is a folder that `posesdk-train shard` wrote, the path or URL of its index.json, or a pattern of tar files
     with braces (`set-{000000..000119}.tar`), which may be URLs that webdataset opens (http:, https:, pipe: ...).
     `format` is that of the annotation file; "auto" looks into it. `skeleton` (a name, a file or a mapping, see
-    `data.skeletons`) is that of the annotations and wins over the file's own; `categories` names those that are persons,
-    by default all that declare keypoints. Keypoints become the model's by their names.
+    `data.skeletons`) is that of the annotations and wins over the file's own; `categories` names those of persons, by
+    default all that declare keypoints. Keypoints become the model's by their names.
     `annotated_keypoints` names the keypoints that this set labels at all (None: every one); the heatmaps of the others
     are masked. `supervised_window`: only the box of each labelled person, grown by this fraction of its long side on
     each side, is supervised, for sets in which other people stand unlabelled (None: the whole image).

@@ -1,9 +1,10 @@
 """Faults of an annotation file: counted by kind while it is read, and told in one warning a kind."""
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["Fault", "FaultLog"]
+__all__ = ["Fault", "FaultLog", "warn"]
 
 logger = logging.getLogger(__name__)
 
@@ -33,9 +34,12 @@ class FaultLog:
             self._counts[kind] = self._counts.get(kind, 0) + count
             self._first.setdefault(kind, place)
 
-    def report(self, title: str) -> tuple[Fault, ...]:
-        """All faults by kind, each with one warning that starts with `title`."""
-        faults = tuple(Fault(kind, count, self._first[kind]) for kind, count in self._counts.items())
-        for fault in faults:
-            logger.warning("%s: %s", title, fault)
-        return faults
+    def faults(self) -> tuple[Fault, ...]:
+        """What was counted, by kind."""
+        return tuple(Fault(kind, count, self._first[kind]) for kind, count in self._counts.items())
+
+
+def warn(title: str, faults: Iterable[Fault]) -> None:
+    """One warning a fault, which starts with `title`."""
+    for fault in faults:
+        logger.warning("%s: %s", title, fault)
