@@ -8,6 +8,7 @@ import pytest
 from posesdk_runtimes.errors import DataError
 from posesdk_training.calibrate import best_threshold, choose_thresholds, write_thresholds
 from posesdk_training.checkpoint import load_checkpoint, save_checkpoint
+from posesdk_training.evaluation.ground_truth import load_ground_truth
 from posesdk_training.models.build import build_model
 
 
@@ -27,7 +28,9 @@ def test_best_threshold_equals_a_search_over_all_scores(seed):
     scores = rng.integers(1, 12, 40) / 10.0  # with ties
     right = rng.random(40) < scores / 1.2
     total = int(right.sum()) + 5
-    assert best_threshold(scores, right, total) == pytest.approx(brute_best(scores.tolist(), right.tolist(), total))
+    found = best_threshold(scores, right, total)
+    expected = brute_best(scores.tolist(), right.tolist(), total)
+    assert (found.score, found.precision, found.recall) == pytest.approx(expected)
 
 
 @pytest.fixture
@@ -61,9 +64,9 @@ def test_threshold_lies_between_right_and_wrong_persons(truth):
     people = json.loads(truth.read_text())["annotations"]
     results = [result(person, 0.5 + 0.01 * person["id"]) for person in people]
     results += [result(person, 0.1, shift=500.0) for person in people]
-    chosen = choose_thresholds(truth, results)
-    assert chosen.score == pytest.approx(0.51)
-    assert (chosen.precision, chosen.recall) == (1.0, 1.0)
+    chosen = choose_thresholds(load_ground_truth(truth), results)
+    assert chosen.person.score == pytest.approx(0.51)
+    assert (chosen.person.precision, chosen.person.recall) == (1.0, 1.0)
 
 
 def test_keypoint_threshold_lies_between_right_and_wrong_keypoints(truth):
@@ -75,9 +78,9 @@ def test_keypoint_threshold_lies_between_right_and_wrong_keypoints(truth):
         points = np.array(moved["keypoints"]).reshape(17, 3)
         points[13:, 1] += 300.0
         results.append(moved | {"keypoints": points.ravel().tolist()})
-    chosen = choose_thresholds(truth, results)
-    assert chosen.keypoint == pytest.approx(0.6)
-    assert chosen.keypoint_precision == 1.0
+    chosen = choose_thresholds(load_ground_truth(truth), results)
+    assert chosen.keypoint.score == pytest.approx(0.6)
+    assert chosen.keypoint.precision == 1.0
 
 
 def test_keypoint_that_is_not_labelled_is_wrong(truth):
@@ -89,22 +92,22 @@ def test_keypoint_that_is_not_labelled_is_wrong(truth):
         points[13:] = 0
         person |= {"keypoints": points.ravel().tolist(), "num_keypoints": 13}
     truth.write_text(json.dumps(tree))
-    chosen = choose_thresholds(truth, results)
-    assert chosen.keypoint == pytest.approx(0.6)
-    assert chosen.keypoint_precision == 1.0
+    chosen = choose_thresholds(load_ground_truth(truth), results)
+    assert chosen.keypoint.score == pytest.approx(0.6)
+    assert chosen.keypoint.precision == 1.0
 
 
 def test_nothing_found_is_said(truth):
     people = json.loads(truth.read_text())["annotations"]
     with pytest.raises(DataError, match="no person is found"):
-        choose_thresholds(truth, [result(people[0], 0.5, shift=500.0)])
+        choose_thresholds(load_ground_truth(truth), [result(people[0], 0.5, shift=500.0)])
 
 
 def test_checkpoint_keeps_its_weights_and_gets_the_thresholds(tiny_run, truth, tmp_path):
     model = build_model(tiny_run.TINY_SPEC)
     save_checkpoint(tmp_path / "a.safetensors", model.state_dict(), tiny_run.TINY_SPEC, metadata={"step": "5"})
     people = json.loads(truth.read_text())["annotations"]
-    chosen = choose_thresholds(truth, [result(person, 0.25) for person in people])
+    chosen = choose_thresholds(load_ground_truth(truth), [result(person, 0.25) for person in people])
     write_thresholds(tmp_path / "a.safetensors", tmp_path / "b.safetensors", chosen, half=False)
     before, after = (load_checkpoint(tmp_path / f"{name}.safetensors") for name in "ab")
     assert after.spec.decode.score_threshold == 0.25

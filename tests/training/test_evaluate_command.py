@@ -7,8 +7,10 @@ from typer.testing import CliRunner
 
 from posesdk.manifest import Accuracy
 from posesdk_training.cli import app
-from posesdk_training.evaluate import STATS, predict, read_image_list
 from posesdk_training.evaluated_model import open_model
+from posesdk_training.evaluation.ground_truth import load_ground_truth
+from posesdk_training.evaluation.keypoints import STATS
+from posesdk_training.evaluation.predict import predict
 
 
 @pytest.fixture(scope="module")
@@ -79,11 +81,11 @@ def test_accuracy_is_what_a_manifest_takes(tiny_checkpoint, data, tmp_path):
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
 def test_bundle_finds_what_its_checkpoint_finds(tiny_checkpoint, converted_bundle, data, runtime):
-    images = read_image_list(data / "truth.json", data)
+    images = load_ground_truth(data / "truth.json").image_list(data)
     with open_model(tiny_checkpoint, device="cpu") as model:
-        expected = predict(model, images, min_score=0.0)
+        expected = predict(model, images, min_score=0.0).results
     with open_model(converted_bundle, runtime=runtime, device="cpu") as model:
-        found = predict(model, images, min_score=0.0)
+        found = predict(model, images, min_score=0.0).results
         assert model.runtime == runtime
     assert len(expected) > 0
     for image_id, _ in images:
@@ -92,11 +94,11 @@ def test_bundle_finds_what_its_checkpoint_finds(tiny_checkpoint, converted_bundl
 
 
 def test_adaptation_of_a_bundle_can_be_switched_off(converted_bundle, data):
-    images = read_image_list(data / "truth.json", data)
+    images = load_ground_truth(data / "truth.json").image_list(data)
     with open_model(converted_bundle, device="cpu", adaptation="none") as model:
-        without = predict(model, images, min_score=0.0)
+        without = predict(model, images, min_score=0.0).results
     with open_model(converted_bundle, device="cpu") as model:
-        assert predict(model, images, min_score=0.0) != without
+        assert predict(model, images, min_score=0.0).results != without
 
 
 @pytest.mark.parametrize(

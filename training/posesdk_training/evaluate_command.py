@@ -71,6 +71,7 @@ def evaluate(
     output: Annotated[Path | None, typer.Option("--json", help="Write figures and conditions to this file.")] = None,
     accuracy: Annotated[Path | None, typer.Option(help="Write the entry for `posesdk-convert --accuracy`.")] = None,
     results: Annotated[Path | None, typer.Option(help="Write the COCO results to this file.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write Markdown and a picture page into this folder.")] = None,
 ) -> None:
     """Measure keypoint AP and AR of a checkpoint or a bundle on a COCO, CrowdPose or OCHuman file, and much besides."""
     with reporting(), ExitStack() as stack:
@@ -78,7 +79,7 @@ def evaluate(
         from posesdk_training.evaluated_model import Level, open_model
         from posesdk_training.evaluation.measure import Measurement, measure
 
-        files = [path for path in (output, accuracy, results) if path is not None]
+        files = [path for path in (output, accuracy, results, report) if path is not None]
         _check_folders(files)
         level: Level | None = None if adaptation is None else adaptation.value
         what = Measurement(
@@ -99,11 +100,16 @@ def evaluate(
         except ValueError as error:
             show_error(error)
             raise typer.Exit(USAGE) from error
-        report, found = measure(evaluated, annotations, images, what)
-        show_report(report)
-        for path, content in ((output, report), (accuracy, manifest_entry(report)), (results, found)):
+        measured, found = measure(evaluated, annotations, images, what)
+        show_report(measured)
+        for path, content in ((output, measured), (accuracy, manifest_entry(measured)), (results, found)):
             if path is not None:
                 _write(path, content)
+        if report is not None:
+            from posesdk_training.report.folder import measured_evaluation, show_writing
+
+            evaluation = measured_evaluation(measured, found, annotations, images, evaluated.spec)
+            show_writing(evaluation, report, CASES)
 
 
 def _check_folders(files: list[Path]) -> None:

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -13,16 +13,22 @@ from numpy.typing import NDArray
 from posesdk.adapt import uses_attraction
 from posesdk.bundle import open_bundle
 from posesdk.manifest import FLOAT_VARIANT
-from posesdk.pipeline import Pipeline, open_pipeline
+from posesdk.pipeline import Estimate, Pipeline, open_pipeline
 from posesdk.poses import Poses
+from posesdk.preprocess import make_letterbox
 from posesdk.spec import ModelSpec
 from posesdk.variants import select_variant
 from posesdk_training.checkpoint import load_model
+from posesdk_training.evaluation.multi_scale import merge_scales, scaled
+from posesdk_training.evaluation.remembering import RememberingRuntime
 from posesdk_training.torch_runtime import torch_device, torch_pipeline
 
 __all__ = ["MAX_PERSONS", "MIN_SCORE", "EvaluatedModel", "Level", "open_model"]
 
-Level = Literal["full", "none"]
+Level = Literal["full", "partial", "none"]
+"""How far the poses are adapted: by attraction maps and heatmaps, by attraction maps alone, not at all."""
+
+Image = NDArray[np.uint8]
 
 MIN_SCORE = 0.01
 """Results go down to this score; those of published models, whose scores are smaller, down to 0."""
@@ -32,7 +38,10 @@ MAX_PERSONS = 30
 
 @dataclass(frozen=True, slots=True)
 class EvaluatedModel:
-    """A model that is ready to be measured, and what runs it; the `variant` of a checkpoint is "float"."""
+    """A model that is ready to be measured, and what runs it; the `variant` of a checkpoint is "float".
+
+    It runs at each of the `scales`, in parts of its own input size.
+    """
 
     name: str
     variant: str
@@ -40,6 +49,7 @@ class EvaluatedModel:
     runtime: str
     device: str
     precision: str
+    scales: tuple[float, ...] = (1.0,)
 
     @property
     def spec(self) -> ModelSpec:
@@ -51,9 +61,32 @@ class EvaluatedModel:
         """Score down to which persons go into the results."""
         return 0.0 if self.spec.frame == "published" else MIN_SCORE
 
-    def detect(self, image: NDArray[np.uint8]) -> Poses:
+    def detect(self, image: Image) -> Poses:
         """Every person of an image (H, W, 3) uint8 BGR that scores above 0."""
-        found = self.pipeline.run(image)
+        found = [scaled(self.pipeline, scale).run(image) for scale in self.scales]
+        merged = found[0] if len(found) == 1 else merge_scales(found, self.spec.skeleton.sigma_array)
+        return self._poses(merged, image)
+
+    def detect_initial(self, image: Image) -> Poses:
+        """Every person as `detect` finds it, before the adaptation. Right after `detect` the trunk does not run again.
+
+        Raises ValueError for a model that runs at several scales, whose poses are merged after the adaptation.
+        """
+        self._require_one_scale()
+        pipeline = scaled(self.pipeline, self.scales[0])
+        return self._poses(replace(pipeline, spec=_at_level(pipeline.spec, "none")).run(image), image)
+
+    def net_scale(self, image: Image) -> float:
+        """Net px per px of an image. Raises ValueError for a model that runs at several scales."""
+        self._require_one_scale()
+        spec = scaled(self.pipeline, self.scales[0]).spec
+        return make_letterbox((image.shape[0], image.shape[1]), spec.input, spec.frame).scale
+
+    def _require_one_scale(self) -> None:
+        if len(self.scales) != 1:
+            raise ValueError(f"initial poses are those of one scale, and {self.name} runs at {len(self.scales)}")
+
+    def _poses(self, found: Estimate, image: Image) -> Poses:
         return Poses(
             keypoints=found.keypoints,
             keypoint_scores=found.keypoint_scores,
@@ -74,19 +107,23 @@ def open_model(
     precision: str = "auto",
     flip_test: bool | None = None,
     adaptation: Level | None = None,
+    scales: Sequence[float] = (1.0,),
 ) -> Iterator[EvaluatedModel]:
     """Opens a checkpoint (`.safetensors`, run by torch) or a variant of a bundle; what is None is the model's own.
 
-    Nothing falls back to another device than the one that is chosen first. Raises ValueError for a runtime, precision
-    or adaptation level that the file cannot be run with, and the errors of `load_model`, `select_variant` and
-    `open_pipeline`.
+    Nothing falls back to another device than the one that is chosen first. With several `scales`, poses of all input
+    sizes are merged. Raises ValueError for a runtime, precision, adaptation level or scale that the file cannot be run
+    with, and the errors of `load_model`, `select_variant` and `open_pipeline`.
     """
     if Path(path).suffix == ".safetensors":
         model = _open_checkpoint(path, runtime, device, precision)
     else:
         model = _open_variant(path, runtime, device, precision)
     try:
-        yield replace(model, pipeline=_with_settings(model.pipeline, path, flip_test, adaptation))
+        pipeline = _with_settings(model.pipeline, path, flip_test, adaptation)
+        for scale in scales:
+            scaled(pipeline, scale)  # before the first image: whether it can be run so
+        yield replace(model, pipeline=pipeline, scales=tuple(scales))
     finally:
         model.pipeline.close()
 
@@ -116,7 +153,11 @@ def _with_settings(
     if flip_test is not None:
         spec = spec.model_copy(update={"decode": spec.decode.model_copy(update={"flip_test": flip_test})})
     if level is not None:
-        spec = spec.model_copy(update={"adaptation": spec.adaptation.model_copy(update={"level": level})})
+        spec = _at_level(spec, level)
     if uses_attraction(spec) and pipeline.adapt is None:
         raise ValueError(f"{path} has no adaptation to switch to {level!r}")
-    return replace(pipeline, spec=spec)
+    return replace(pipeline, spec=spec, trunk=RememberingRuntime(pipeline.trunk))
+
+
+def _at_level(spec: ModelSpec, level: Level) -> ModelSpec:
+    return spec.model_copy(update={"adaptation": spec.adaptation.model_copy(update={"level": level})})
