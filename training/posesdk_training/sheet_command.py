@@ -31,12 +31,11 @@ def sheet(
         from posesdk_training.report.sheet import choose_photos, labelled_photos, write_sheet
 
         listed = persons = None
-        if annotations is not None:
-            listed, persons = labelled_photos(annotations, images)
-        photos = choose_photos(images, count, seed=seed, listed=listed, persons=persons)
         try:
-            opened = open_model(model, runtime=runtime, device=device)
-            with opened as evaluated:
+            with open_model(model, runtime=runtime, device=device) as evaluated:
+                if annotations is not None:
+                    listed, persons = labelled_photos(annotations, images, evaluated.spec.skeleton)
+                photos = choose_photos(images, count, seed=seed, listed=listed, persons=persons)
                 write_sheet(photos, evaluated, output, score=score, oriented=annotations is None)
         except ValueError as error:
             show_error(error)

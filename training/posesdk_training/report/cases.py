@@ -1,6 +1,5 @@
 """The pictures of an evaluation that say most: who was missed, what was found where nobody is, what was right."""
 
-import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posesdk.oks import oks
-from posesdk.skeleton import COCO_17, Skeleton
-from posesdk_runtimes.errors import DataError
-from posesdk_training.evaluate import Matching, Results, match_results
+from posesdk_training.evaluation.backends import Results
+from posesdk_training.evaluation.ground_truth import GroundTruth
+from posesdk_training.evaluation.matching import Matching, match_results
 
 __all__ = ["Case", "Chosen", "Found", "Labelled", "choose_cases", "read_cases"]
 
@@ -65,7 +64,7 @@ class Case:
     def missed(self) -> tuple[Labelled, ...]:
         """Persons that are to be found and were not, the largest first."""
         lost = [person for person in self.labelled if person.missed]
-        return tuple(sorted(lost, key=lambda person: -_area(person.annotation)))
+        return tuple(sorted(lost, key=lambda person: -float(person.annotation["area"])))
 
     @property
     def wrong(self) -> tuple[Found, ...]:
@@ -86,34 +85,18 @@ class Chosen:
     reason: str
 
 
-def read_cases(
-    annotations: Path,
-    images: Path,
-    results: Results,
-    *,
-    threshold: float,
-    image_ids: Sequence[int] | None = None,
-    skeleton: Skeleton = COCO_17,
-) -> list[Case]:
-    """Every image of a COCO file, or of `image_ids`, with its results of at least `threshold`, matched at OKS 0.5.
-
-    Raises DataError for a file that is no COCO keypoint file.
-    """
-    kept = [result for result in results if result["score"] >= threshold]
-    matching = match_results(annotations, kept, image_ids=image_ids, skeleton=skeleton)
-    tree = json.loads(annotations.read_text())
-    names = {int(entry["id"]): str(entry["file_name"]) for entry in tree["images"]}
-    chosen = sorted(names) if image_ids is None else sorted(set(image_ids))
-    if absent := [number for number in chosen if number not in names]:
-        raise DataError(
-            f"annotations {annotations} have no image {absent[0]}; were the results made with another file?"
-        )
-    labelled = _labelled(tree["annotations"], matching, skeleton)
+def read_cases(truth: GroundTruth, images: Path, results: Results, *, threshold: float) -> list[Case]:
+    """Every image that is evaluated, by id, with its results of at least `threshold`, matched at OKS 0.5."""
+    matching = match_results(truth, results, threshold=threshold)
+    labelled = _labelled(truth, matching)
     wrong = {id(result) for result in matching.wrong}
     found = defaultdict(list)
-    for result in sorted(kept, key=lambda result: -result["score"]):
-        found[int(result["image_id"])].append(Found(result, id(result) in wrong))
-    return [Case(n, images / names[n], tuple(labelled[n]), tuple(found[n])) for n in chosen]
+    for result in sorted(results, key=lambda result: -result["score"]):
+        if result["score"] >= threshold:
+            found[int(result["image_id"])].append(Found(result, id(result) in wrong))
+    return [
+        Case(number, path, tuple(labelled[number]), tuple(found[number])) for number, path in truth.image_list(images)
+    ]
 
 
 def choose_cases(cases: Sequence[Case], count: int) -> dict[str, list[Chosen]]:
@@ -133,29 +116,23 @@ def choose_cases(cases: Sequence[Case], count: int) -> dict[str, list[Chosen]]:
     return chosen
 
 
-def _labelled(persons: Sequence[Person], matching: Matching, skeleton: Skeleton) -> dict[int, list[Labelled]]:
-    similarity = {
-        int(person["id"]): _similarity(result, person, skeleton.sigma_array) for result, person in matching.matches
-    }
+def _labelled(truth: GroundTruth, matching: Matching) -> dict[int, list[Labelled]]:
+    similarity = {id(person): _similarity(result, person, truth.sigmas) for result, person in matching.matches}
+    counted = {id(person) for person in truth.persons}
     labelled = defaultdict(list)
-    for person in persons:
-        ignored = bool(person.get("iscrowd")) or not person["num_keypoints"]
-        labelled[int(person["image_id"])].append(Labelled(person, similarity.get(int(person["id"])), ignored))
+    for person in truth.tree["annotations"]:
+        entry = Labelled(person, similarity.get(id(person)), id(person) not in counted)
+        labelled[int(person["image_id"])].append(entry)
     return labelled
 
 
-def _similarity(result: Person, person: Person, sigmas: NDArray[np.float32]) -> float:
+def _similarity(result: Person, person: Person, sigmas: NDArray[np.float64]) -> float:
     pose, target = (np.asarray(entry["keypoints"], np.float64).reshape(1, -1, 3) for entry in (result, person))
-    return float(oks(pose, target, [_area(person)], sigmas, [person["bbox"]])[0, 0])
-
-
-def _area(person: Person) -> float:
-    """Square px; of the box where the annotation gives none."""
-    return float(person["area"] if "area" in person else person["bbox"][2] * person["bbox"][3])
+    return float(oks(pose, target, [person["area"]], sigmas)[0, 0])
 
 
 def _largest_missed(case: Case) -> float:
-    return _area(case.missed[0].annotation) if case.missed else 0.0
+    return float(case.missed[0].annotation["area"]) if case.missed else 0.0
 
 
 def _goodness(case: Case) -> tuple[int, float] | None:

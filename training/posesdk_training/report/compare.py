@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from posesdk_runtimes.errors import DataError
-from posesdk_training.evaluate import STATS
-from posesdk_training.report.tables import HIDDEN, Table, number
+from posesdk_training.evaluation.keypoints import STATS
+from posesdk_training.report.grids import Table, number
+from posesdk_training.report.tables import HIDDEN
 
 __all__ = ["compare_reports", "read_report", "report_names"]
 

@@ -13,17 +13,20 @@ from numpy.typing import NDArray
 
 from posesdk.images import read_image
 from posesdk.skeleton import COCO_17, Skeleton
+from posesdk.spec import ModelSpec
 from posesdk_runtimes.errors import DataError, SourceError
-from posesdk_training.evaluate import Results, match_results
+from posesdk_training.evaluation.backends import Results
+from posesdk_training.evaluation.ground_truth import GroundTruth, load_ground_truth
+from posesdk_training.evaluation.matching import match_results
+from posesdk_training.evaluation.progress import progress
 from posesdk_training.report.cases import Case, Chosen, choose_cases, read_cases
 from posesdk_training.report.compare import read_report
 from posesdk_training.report.drawing import draw_found, draw_labelled
 from posesdk_training.report.markdown import markdown_report
 from posesdk_training.report.page import Shown, html_page
 from posesdk_training.report.plots import matching_charts
-from posesdk_training.report.progress import progress
 
-__all__ = ["Evaluation", "saved_evaluation", "show_writing", "write_report"]
+__all__ = ["Evaluation", "measured_evaluation", "saved_evaluation", "show_writing", "write_report"]
 
 SIDE = 480
 """Long side of a picture in px."""
@@ -37,17 +40,11 @@ class Evaluation:
 
     report: dict[str, Any]
     results: Results
-    annotations: Path
+    truth: GroundTruth
     images: Path
     skeleton: Skeleton
     score_threshold: float
     keypoint_threshold: float
-
-    @property
-    def image_ids(self) -> list[int] | None:
-        """The images that were measured, None for all of the file."""
-        ids = self.report.get("data", {}).get("image_ids")
-        return None if ids is None else [int(number) for number in ids]
 
 
 def write_report(
@@ -56,20 +53,11 @@ def write_report(
     """Writes the report into a folder, made where it is missing, with at most `count` pictures of a kind.
 
     Gives the path of index.html. A photo that cannot be read is named on the page instead. `on_picture` is called with
-    the number of cases drawn. Raises DataError where the folder cannot be written, and what `read_cases` raises.
+    the number of cases drawn. Raises DataError where the folder cannot be written.
     """
-    cases = read_cases(
-        evaluation.annotations,
-        evaluation.images,
-        evaluation.results,
-        threshold=evaluation.score_threshold,
-        image_ids=evaluation.image_ids,
-        skeleton=evaluation.skeleton,
-    )
-    matching = match_results(
-        evaluation.annotations, evaluation.results, image_ids=evaluation.image_ids, skeleton=evaluation.skeleton
-    )
-    charts = matching_charts(matching, evaluation.skeleton, evaluation.score_threshold)
+    level = evaluation.score_threshold
+    cases = read_cases(evaluation.truth, evaluation.images, evaluation.results, threshold=level)
+    charts = matching_charts(evaluation.truth, match_results(evaluation.truth, evaluation.results), level)
     chosen = choose_cases(cases, count)
     pictures = folder / "pictures"
     try:
@@ -90,27 +78,39 @@ def show_writing(evaluation: Evaluation, folder: Path, count: int) -> Path:
         return write_report(evaluation, folder, count=count, on_picture=advance)
 
 
+def measured_evaluation(
+    report: dict[str, Any], results: Results, annotations: Path, images: Path, spec: ModelSpec
+) -> Evaluation:
+    """An evaluation as `measure` gives it, shown at the model's own thresholds."""
+    truth = _ground_truth(report, annotations, spec.skeleton)
+    levels = spec.decode.score_threshold, spec.decode.keypoint_threshold
+    return Evaluation(report, results, truth, images, spec.skeleton, *levels)
+
+
 def saved_evaluation(
     figures: Path, results: Path, annotations: Path, images: Path, *, score: float | None = None
 ) -> Evaluation:
     """An evaluation from the files that it was written to; `score` replaces the threshold of what is shown.
 
-    A report without a skeleton is one of COCO's. Raises DataError for files that are no report or no COCO results.
+    A report without a skeleton is one of COCO's. Raises DataError for files that are no report or no COCO results, and
+    for annotations of other images.
     """
-    report = read_report(figures)
+    saved = read_report(figures)
+    skeleton = Skeleton.model_validate(saved["skeleton"]) if "skeleton" in saved else COCO_17
+    shown = {**saved.get("conditions", {}), **saved.get("shown", {})}
+    level = shown.get("score_threshold", 0.0) if score is None else score
+    report = {name: section for name, section in saved.items() if name not in ("shown", "skeleton")}
+    truth = _ground_truth(report, annotations, skeleton)
     found = _read_results(results)
-    skeleton = Skeleton.model_validate(report["skeleton"]) if "skeleton" in report else COCO_17
-    shown = report.get("shown", {})
-    level = shown.get("score_threshold", report.get("tall_persons", {}).get("score_threshold", 0.0))
-    return Evaluation(
-        {name: section for name, section in report.items() if name not in ("shown", "skeleton")},
-        found,
-        annotations,
-        images,
-        skeleton,
-        level if score is None else score,
-        shown.get("keypoint_threshold", 0.0),
-    )
+    return Evaluation(report, found, truth, images, skeleton, level, shown.get("keypoint_threshold", 0.0))
+
+
+def _ground_truth(report: dict[str, Any], annotations: Path, skeleton: Skeleton) -> GroundTruth:
+    ids = report.get("data", {}).get("image_ids")
+    truth = load_ground_truth(annotations, skeleton, protocol=report.get("protocol"), image_ids=ids)
+    if absent := sorted(set(truth.image_ids) - truth.images.keys()):
+        raise DataError(f"{annotations} has no image {absent[0]}, which was measured; give the file of the evaluation")
+    return truth
 
 
 def _read_results(path: Path) -> Results:

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from posesdk_training.report.tables import Section, Table, report_sections
+from posesdk_training.report.grids import Table
+from posesdk_training.report.tables import Section, report_sections
 
 __all__ = ["markdown_report", "markdown_section", "markdown_table", "plain_table", "report_title"]
 

@@ -6,8 +6,9 @@ from html import escape
 from importlib import resources
 from typing import Any
 
+from posesdk_training.report.grids import Table
 from posesdk_training.report.markdown import report_title
-from posesdk_training.report.tables import Section, Table, report_sections
+from posesdk_training.report.tables import Section, report_sections
 
 __all__ = ["Chart", "Shown", "html_page"]
 

@@ -1,6 +1,5 @@
 """One picture with many photos and what a model finds in them: a first look that no figure replaces."""
 
-import json
 import os
 import random
 from collections import Counter
@@ -15,12 +14,13 @@ from numpy.typing import NDArray
 from posesdk.draw import draw_poses
 from posesdk.images import read_image
 from posesdk.poses import Poses
+from posesdk.skeleton import COCO_17, Skeleton
 from posesdk.sources import IMAGE_SUFFIXES
 from posesdk_runtimes.errors import DataError, SourceError
-from posesdk_training.evaluate import read_image_list
 from posesdk_training.evaluated_model import EvaluatedModel
+from posesdk_training.evaluation.ground_truth import load_ground_truth
+from posesdk_training.evaluation.progress import progress
 from posesdk_training.report.drawing import fit_poses
-from posesdk_training.report.progress import progress
 
 __all__ = ["Photo", "choose_photos", "labelled_photos", "picture_sheet", "write_sheet"]
 
@@ -85,12 +85,11 @@ def picture_sheet(
     return sheet
 
 
-def labelled_photos(annotations: Path, images: Path) -> tuple[list[Path], Counter[str]]:
+def labelled_photos(annotations: Path, images: Path, skeleton: Skeleton = COCO_17) -> tuple[list[Path], Counter[str]]:
     """The photos of a COCO file, and how many labelled people each path has. Raises DataError."""
-    listed = dict(read_image_list(annotations, images))
-    entries = json.loads(annotations.read_text("utf-8"))["annotations"]
-    counted = [entry for entry in entries if entry["num_keypoints"] and not entry.get("iscrowd")]
-    return list(listed.values()), Counter(str(listed[int(entry["image_id"])]) for entry in counted)
+    truth = load_ground_truth(annotations, skeleton)
+    listed = dict(truth.image_list(images))
+    return list(listed.values()), Counter(str(listed[person["image_id"]]) for person in truth.persons)
 
 
 def write_sheet(
