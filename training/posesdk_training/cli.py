@@ -9,6 +9,7 @@ from posesdk.terminal import TerminalHandler
 from posesdk_training.calibrate_command import calibrate
 from posesdk_training.compare_command import compare
 from posesdk_training.evaluate_command import evaluate
+from posesdk_training.find_lr_command import find_lr
 from posesdk_training.fit_command import fit
 from posesdk_training.recipe import recipe_names, recipe_path
 from posesdk_training.report_command import report
@@ -36,6 +37,7 @@ def _root(verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log mor
 
 
 app.command()(fit)
+app.command()(find_lr)
 app.command()(evaluate)
 app.command()(calibrate)
 app.command()(report)
