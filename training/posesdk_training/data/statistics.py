@@ -40,8 +40,9 @@ class SetStatistics:
     """Counts of one data set, as it is used for training.
 
     `images_without_people` have no person annotation at all; `labelled` persons have at least one keypoint and are no
-    crowd, `unlabelled` ones none; `crowds` are regions. Both of the latter are masked. `keypoints` stand in the order
-    of the model's skeleton. `faults` were repaired or left out.
+    crowd, `unlabelled` ones none; `crowds` are regions. Both of the latter are masked. Images of a set without
+    annotations count as none of these. `keypoints` stand in the order of the model's skeleton. `faults` were repaired
+    or left out.
     """
 
     name: str
@@ -73,7 +74,7 @@ def describe(keypoint_set: KeypointSet) -> SetStatistics:
         images_without_people=sum(not image.persons and not image.masked for image in images),
         labelled=len(labelled),
         unlabelled=unlabelled,
-        crowds=sum(len(image.masked) for image in images) - unlabelled,
+        crowds=sum(len(image.masked) for image in images) - unlabelled if keypoint_set.config.is_labelled else 0,
         keypoints=tuple(
             KeypointCount(name, int(hidden), int(shown), bool(annotated))
             for name, hidden, shown, annotated in zip(names, occluded, visible, keypoint_set.annotated, strict=True)
