@@ -11,6 +11,7 @@ from posesdk_training.compare_command import compare
 from posesdk_training.evaluate_command import evaluate
 from posesdk_training.find_lr_command import find_lr
 from posesdk_training.fit_command import fit
+from posesdk_training.pack_command import pack
 from posesdk_training.recipe import recipe_names, recipe_path
 from posesdk_training.report_command import report
 from posesdk_training.sheet_command import sheet
@@ -43,6 +44,7 @@ app.command()(calibrate)
 app.command()(report)
 app.command()(compare)
 app.command()(sheet)
+app.command()(pack)
 app.command()(widen)
 
 

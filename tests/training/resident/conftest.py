@@ -101,8 +101,9 @@ def open_batches():
         sets = [load_keypoint_set(entry, config.model.skeleton) for entry in config.data.sets]
         names = [entry.name for entry in config.data.sets]
         smallest = min(min(phase.sizes) for phase in config.phases)
-        store = load_store(folder_sources(sets), names, smallest_crop=smallest, device=torch.device("cpu"))
-        rules = tuple(SetRules(entry.annotated, entry.config.supervised_window) for entry in sets)
+        sources = [s for index, entry in enumerate(sets) for s in folder_sources(entry, index)]
+        store = load_store(sources, names, smallest_crop=smallest, device=torch.device("cpu"))
+        rules = tuple(SetRules(np.append(entry.annotated, True), entry.config.supervised_window) for entry in sets)
         return ResidentBatches(config, store, rules, **where)
 
     return make

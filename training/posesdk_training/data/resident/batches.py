@@ -26,7 +26,8 @@ STREAM = 3
 
 @dataclass(frozen=True, slots=True)
 class SetRules:
-    """What a set says of all its photos: `annotated` (K,) which keypoints it labels; `window` or None."""
+    """What a set says of all its photos: `annotated` (K + 1,) which channels it labels, the center among them (none of
+    them where it has no annotations); `window` as `supervised_window`, or None."""
 
     annotated: NDArray[np.bool_]
     window: float | None
@@ -69,7 +70,7 @@ class ResidentBatches:
         require_supported(config)
         self._config = config
         self._store = store
-        self._annotated = np.stack([rule.annotated for rule in rules])  # (sets, K)
+        self._annotated = np.stack([rule.annotated for rule in rules])  # (sets, K + 1)
         self._windows = np.array([-1.0 if rule.window is None else rule.window for rule in rules])
         self._sampler = StepSampler(config, start=start, rank=rank, world=world)
         self._noise = torch.Generator(store.device)
@@ -147,6 +148,7 @@ class ResidentBatches:
             offset_weights,
             list(points.unbind()),
             list(persons.areas.unbind()),
+            tuple(store.photos.names[number] for number in crops.photos),
         )
 
     def _persons(self, crops: Crops) -> CropPersons:
@@ -180,8 +182,7 @@ class ResidentBatches:
         annotated = self._annotated[sets]
         if annotated.all():
             return mask[:, None].float()
-        channels = np.concatenate([annotated, np.ones((len(sets), 1), np.bool_)], axis=1)
-        return (mask[:, None] & self._sent(channels)[:, :, None, None]).float()
+        return (mask[:, None] & self._sent(annotated)[:, :, None, None]).float()
 
     def _images(self, sampled: Tensor, colors: ColorDraws | None) -> Tensor:
         """(B, 3, S, S) uint8 RGB in the memory order of channels last."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posesdk.images import read_image
-from posesdk_training.data.coco import ImageRecord, KeypointSet, PersonRecord, Region
+from posesdk_training.data.records import ImageRecord, KeypointSet, PersonRecord, Region
 
 __all__ = ["LEVELS", "DecodedPhoto", "PhotoSource", "folder_sources", "pack_levels", "rasterise"]
 
@@ -41,11 +41,11 @@ class PhotoSource:
     decode: Callable[[], DecodedPhoto]
 
 
-def folder_sources(sets: Sequence[KeypointSet]) -> list[PhotoSource]:
-    """The photos of annotation files with image folders."""
+def folder_sources(keypoint_set: KeypointSet, set_index: int) -> list[PhotoSource]:
+    """The photos of an annotation file with an image folder."""
+    name = keypoint_set.config.name
     return [
-        PhotoSource(index, str(record.path), record.persons, _reader(record.path, record))
-        for index, keypoint_set in enumerate(sets)
+        PhotoSource(set_index, f"{name}/{record.path.name}", record.persons, _reader(record.path, record))
         for record in keypoint_set.images
     ]
 

@@ -15,7 +15,7 @@ from rich.progress import track
 from torch import Tensor
 
 from posesdk_runtimes.errors import DataError, SourceError
-from posesdk_training.data.coco import PersonRecord
+from posesdk_training.data.records import PersonRecord
 from posesdk_training.data.resident.photos import LEVELS, PhotoSource, pack_levels
 
 __all__ = ["PersonTable", "PhotoTable", "ResidentStore", "load_store"]
@@ -35,13 +35,15 @@ Block = tuple[NDArray[np.uint8], list[tuple[int, int]]]
 class PhotoTable:
     """On the host, per photo n and level l: `starts` (n, l) its first pixel in the store, `sizes` (n, l, 2) w, h.
 
-    A level that is not kept has size 0. `of_set[s]` holds the numbers of the photos of set s.
+    A level that is not kept has size 0. `of_set[s]` holds the numbers of the photos of set s, and `set_index` (n,) the
+    other way round; `names` says which photos they are.
     """
 
     starts: NDArray[np.int64]
     sizes: NDArray[np.int64]
     of_set: tuple[NDArray[np.int64], ...]
     set_index: NDArray[np.int64]
+    names: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +93,18 @@ def load_store(
     del blocks
     if len(kept) < len(sources):
         logger.warning("%d of %d photos could not be read and are left out", len(sources) - len(kept), len(sources))
-    if not kept:
+    had, has = ({source.set_index for source in some} for some in (sources, [source for source, _ in kept]))
+    if empty := sorted(had - has):
         raise DataError(
-            f"none of the {len(sources)} photos could be read, the last one {sources[-1].name}; "
-            "check that the folder is the one that the annotations belong to"
+            f"none of the photos of the data sets {', '.join(names[index] for index in empty)} could be read; "
+            "check that the folders are those that the annotations belong to"
         )
     held = [source for source, _ in kept]
     set_index = np.array([source.set_index for source in held], dtype=np.int64)
     starts, sizes, pixels = _join([block for _, block in kept], device)
     of_set = tuple(np.flatnonzero(set_index == index) for index in range(len(names)))
     logger.info("%d photos resident on %s: %.0f MiB", len(held), device, 4 * pixels.numel() / MIB)
-    photos = PhotoTable(starts, sizes, of_set, set_index)
+    photos = PhotoTable(starts, sizes, of_set, set_index, tuple(source.name for source in held))
     return ResidentStore(pixels, photos, _person_table([source.persons for source in held], device))
 
 

@@ -1,0 +1,68 @@
+"""Resident batches of a run: where its photos come from."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from posesdk_runtimes.errors import DataError
+from posesdk_training.config import DatasetConfig, TrainConfig
+from posesdk_training.data.resident.batches import ResidentBatches, SetRules, require_supported
+from posesdk_training.data.resident.pack import PackedSets, read_packs
+from posesdk_training.data.resident.photos import PhotoSource, folder_sources
+from posesdk_training.data.resident.store import load_store
+
+__all__ = ["resident_batches"]
+
+
+def resident_batches(
+    config: TrainConfig, device: torch.device, *, start: int = 0, rank: int = 0, world: int = 1
+) -> ResidentBatches:
+    """Takes the photos of a run to `device` and gives its batches from step `start` on, `accumulate` a step.
+
+    Raises DataError for options and sets that resident data does not have, and where memory does not suffice.
+    """
+    require_supported(config)
+    used = {name for phase in config.phases for name, share in phase.mixture.items() if share > 0}
+    sources, rules = _packed(config, used) if config.data.pack else _from_folders(config, used)
+    names = [entry.name for entry in config.data.sets]
+    present = {names[source.set_index] for source in sources}
+    if missing := sorted(used - present):
+        where = f"packs {', '.join(map(str, config.data.pack))}" if config.data.pack else "folders"
+        raise DataError(f"the {where} hold no photos of the data sets {', '.join(missing)}, which the phases draw from")
+    sizes = [size for phase in config.phases for size, share in phase.sizes.items() if share > 0]
+    store = load_store(sources, names, smallest_crop=min(sizes), device=device)
+    return ResidentBatches(config, store, rules, start=start, rank=rank, world=world)
+
+
+def _from_folders(config: TrainConfig, used: set[str]) -> tuple[list[PhotoSource], tuple[SetRules, ...]]:
+    from posesdk_training.data.coco import load_keypoint_set  # reads masks with pycocotools, packs do without
+
+    streamed = [entry.name for entry in config.data.sets if entry.shards is not None and entry.name in used]
+    if streamed:
+        raise DataError(
+            f"data.resident does not read shards (sets {', '.join(streamed)}); give annotations and images, packs, "
+            "or set data.resident=false"
+        )
+    sources: list[PhotoSource] = []
+    rules = []
+    nothing = np.zeros(config.model.keypoint_count, dtype=np.bool_)
+    for index, entry in enumerate(config.data.sets):
+        keypoint_set = load_keypoint_set(entry, config.model.skeleton) if entry.name in used else None
+        rules.append(_rules(entry, nothing if keypoint_set is None else keypoint_set.annotated, entry.is_labelled))
+        if keypoint_set is not None:
+            sources += folder_sources(keypoint_set, index)
+    return sources, tuple(rules)
+
+
+def _packed(config: TrainConfig, used: set[str]) -> tuple[list[PhotoSource], tuple[SetRules, ...]]:
+    names = [entry.name for entry in config.data.sets]
+    packed: PackedSets = read_packs(config.data.pack, config.model.skeleton, names)
+    sources = [source for source in packed.sources if names[source.set_index] in used]
+    rules = [_rules(entry, packed.annotated[entry.name], packed.labelled[entry.name]) for entry in config.data.sets]
+    return sources, tuple(rules)
+
+
+def _rules(entry: DatasetConfig, annotated: Sequence[bool] | np.ndarray, labelled: bool) -> SetRules:
+    channels = np.append(np.asarray(annotated, dtype=np.bool_), True)
+    return SetRules(channels & labelled, entry.supervised_window)
