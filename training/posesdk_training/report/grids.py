@@ -84,11 +84,17 @@ def _grid(rows: Mapping[str, Mapping[str, Any]], title: str, *, named: bool) -> 
     flat = {name: _flat(row) for name, row in rows.items()}
     columns = list(dict.fromkeys(key for row in flat.values() for key in row))
     header = tuple(words(column) for column in columns)
-    cells = tuple(tuple(number(row.get(column)) for column in columns) for row in flat.values())
+    cells = tuple(zip(*(_column([row.get(column) for row in flat.values()]) for column in columns), strict=True))
     if not named:
         return Table(header, cells, title)
     labelled = tuple((str(name), *row) for name, row in zip(rows, cells, strict=True))
     return Table(("", *header), labelled, title)
+
+
+def _column(values: Sequence[Any]) -> list[str]:
+    """Cells with equally many digits, where one of them needs as many as a measured value has."""
+    exact = all(not isinstance(value, float) or _is_short(value) for value in values)
+    return [number(value) if exact or not isinstance(value, float) else _measured(value) for value in values]
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -154,8 +160,14 @@ def words(name: str) -> str:
 
 
 def _decimal(value: float) -> str:
-    """A setting such as 0.0343 as it is; a measured value with three digits behind the point, one from 10 on."""
-    short = f"{value:.4f}"
-    if float(short) == value:
-        return short.rstrip("0").rstrip(".")
+    """A setting such as 0.0343 as it is, a measured value with three digits."""
+    return f"{value:.4f}".rstrip("0").rstrip(".") if _is_short(value) else _measured(value)
+
+
+def _is_short(value: float) -> bool:
+    return float(f"{value:.4f}") == value
+
+
+def _measured(value: float) -> str:
+    """Three digits behind the point, one from 10 on."""
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"

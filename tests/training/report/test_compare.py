@@ -1,0 +1,67 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from posesdk_runtimes.errors import DataError
+from posesdk_training.report.compare import compare_reports, read_report, report_names
+
+FULL = {
+    "stats": {"AR": 0.4, "AP": 0.123456},
+    "data": {"images": 300, "image_ids": [1, 2]},
+    "false_positives": {"persons": 2, "score_threshold": 0.03},
+    "boxes": [{"bbp": 1.0}],
+    "conditions": {"adaptation": "full", "runtime": "torch", "versions": {"numpy": "2"}},
+}
+NONE = {
+    "stats": {"AP": 0.06},
+    "data": {"images": 300, "image_ids": [1, 2]},
+    "false_positives": {"persons": 5, "score_threshold": 0.03},
+    "conditions": {"adaptation": "none", "runtime": "torch", "versions": {"numpy": "2"}},
+}
+
+
+def test_every_figure_and_only_conditions_that_differ_are_rows():
+    table = compare_reports({"full": FULL, "none": NONE})
+    assert table.header == ("", "full", "none")
+    assert table.rows == (
+        ("AP", "0.123", "0.06"),
+        ("AR", "0.4", "-"),
+        ("false positives: persons", "2", "5"),
+        ("adaptation", "full", "none"),
+    )
+
+
+def test_differences_are_from_the_first():
+    rows = {row[0]: row[1:] for row in compare_reports({"a": FULL, "b": NONE}, difference=True).rows}
+    assert rows["AP"] == ("0.123", "0.06 (-0.063)")
+    assert rows["false positives: persons"] == ("2", "5 (+3)")
+    assert rows["AR"] == ("0.4", "-")
+    assert rows["adaptation"] == ("full", "none")
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["runs/a.json", "runs/b.json"], ["a", "b"]),
+        (["a/report.json", "b/report.json"], ["a", "b"]),
+        (["x/a/report.json", "y/a/report.json"], ["1: x/a/report.json", "2: y/a/report.json"]),
+        (["a/one.json", "b/one.json", "b/two.json"], ["a/one", "b/one", "b/two"]),
+    ],
+)
+def test_names_are_as_short_as_tells_reports_apart(paths, names):
+    assert report_names([Path(path) for path in paths]) == names
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"stats": 3}', "\x00"])
+def test_file_that_is_no_report_is_named(tmp_path, content):
+    path = tmp_path / "other.json"
+    path.write_text(content)
+    with pytest.raises(DataError, match=r"other\.json"):
+        read_report(path)
+
+
+def test_what_evaluate_wrote_is_read(tmp_path):
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps(FULL))
+    assert read_report(path) == FULL
