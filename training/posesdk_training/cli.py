@@ -14,6 +14,7 @@ from posesdk_training.fit_command import fit
 from posesdk_training.pack_command import pack
 from posesdk_training.recipe import recipe_names, recipe_path
 from posesdk_training.report_command import report
+from posesdk_training.shard_command import shard
 from posesdk_training.sheet_command import sheet
 from posesdk_training.widen_command import widen
 
@@ -45,6 +46,7 @@ app.command()(report)
 app.command()(compare)
 app.command()(sheet)
 app.command()(pack)
+app.command()(shard)
 app.command()(widen)
 
 

@@ -129,9 +129,12 @@ class PhotoReader:
                 f"{raw.member} of {raw.shard} has no annotations as `posesdk-train shard` writes them: {error!r}"
             ) from error
         tree["categories"] = list(self._shards[entry.name].categories)
-        whole = entry.model_copy(update={"only_with_persons": False})
+        whole = entry.model_copy(update={"only_with_persons": False})  # the stream has seen to that
         shard = Path(raw.shard)
-        return keypoint_set_of(whole, tree, self._config.model.skeleton, images=shard, source=shard).images[0]
+        found = keypoint_set_of(whole, tree, self._config.model.skeleton, images=shard, source=shard)
+        if not found.images:
+            raise DataError(f"the annotations of {raw.member} in {raw.shard} cannot be used: {found.faults[0]}")
+        return found.images[0]
 
     def _stream(self, set_index: int, key: SampleKey) -> ShardStream:
         if set_index not in self._streams:

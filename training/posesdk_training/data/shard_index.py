@@ -29,7 +29,7 @@ class ShardEntry(_Model):
 
     file: str
     images: int
-    persons: int
+    annotations: int
     size: int
     sha256: str
 
@@ -45,7 +45,7 @@ class ShardIndex(_Model):
     version: Literal[1] = 1
     name: str
     images: int
-    persons: int
+    annotations: int
     skipped: tuple[str, ...] = ()
     settings: dict[str, Any] = {}
     info: Any = None

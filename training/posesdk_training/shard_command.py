@@ -1,0 +1,47 @@
+"""The command `posesdk-train shard`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from posesdk.terminal import reporting, show_line
+
+__all__ = ["shard"]
+
+
+def shard(
+    annotations: Annotated[Path, typer.Option(help="Annotation file: COCO keypoints, CrowdPose or OCHuman.")],
+    images: Annotated[Path, typer.Option(help="Folder of the annotated images.")],
+    output: Annotated[Path, typer.Option(help="Folder for the shards; an interrupted run in it goes on.")],
+    shard_size: Annotated[int, typer.Option(min=1, help="Images a shard.")] = 1000,
+    resize: Annotated[int | None, typer.Option(min=32, help="Longest side in px; larger images are reduced.")] = None,
+    quality: Annotated[int, typer.Option(min=1, max=100, help="JPEG or WebP quality of reduced images.")] = 90,
+    seed: Annotated[int, typer.Option(help="Of the order of the images.")] = 0,
+) -> None:
+    """Write an annotated set as WebDataset shards, to be streamed by training."""
+    with reporting():
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        from posesdk_training.data.shard_sample import Resize
+        from posesdk_training.data.shard_writer import ShardSettings, write_shards
+
+        settings = ShardSettings(shard_size, None if resize is None else Resize(resize, quality), seed)
+        console = Console(stderr=True)
+        columns = (TextColumn("shards"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+            task = bar.add_task("shards", total=None)
+            index = write_shards(
+                annotations,
+                images,
+                output,
+                settings,
+                advance=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+        left_out = f"; {len(index.skipped)} left out, see {output / 'index.json'}" if index.skipped else ""
+        megabytes = sum(entry.size for entry in index.shards) / 1e6
+        show_line(
+            f"{index.images} images, {index.annotations} annotations in {len(index.shards)} shards of {output}, "
+            f"{megabytes:.1f} MB{left_out}"
+        )
