@@ -16,6 +16,7 @@ from posesdk_training.recipe import recipe_names, recipe_path
 from posesdk_training.report_command import report
 from posesdk_training.shard_command import shard
 from posesdk_training.sheet_command import sheet
+from posesdk_training.synthesize_command import synthesize
 from posesdk_training.widen_command import widen
 
 __all__ = ["app", "main"]
@@ -47,6 +48,7 @@ app.command()(compare)
 app.command()(sheet)
 app.command()(pack)
 app.command()(shard)
+app.command()(synthesize)
 app.command()(widen)
 
 

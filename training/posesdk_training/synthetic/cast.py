@@ -1,0 +1,65 @@
+"""The people of a run: characters and poses that depend on the seed alone, made when they are first needed."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posesdk_training.synthetic.assets import AssetFolder
+from posesdk_training.synthetic.body import load_base
+from posesdk_training.synthetic.character import Character, build_character
+from posesdk_training.synthetic.clothing import Wardrobe
+from posesdk_training.synthetic.motion import captured_poses
+from posesdk_training.synthetic.poses import sample_library
+from posesdk_training.synthetic.rig import JOINT_BONES, posed_bones, skinning_matrices
+
+__all__ = ["Cast"]
+
+Floats = NDArray[np.float64]
+
+CONTACTS = ("foot.L", "foot.R", "wrist.L", "wrist.R", "head", "upperleg01.L", "lowerleg01.L", "lowerleg01.R")
+"""Bones whose lowest head stands on the ground."""
+
+SOLE = 0.9
+"""From an ankle to the ground, in dm."""
+
+CHARACTER_STREAM, POSE_STREAM = 2, 3
+
+
+class Cast:
+    """`size` characters and `poses` poses. Raises DataError for assets that cannot be read."""
+
+    def __init__(self, assets: AssetFolder, *, seed: int, size: int = 96, poses: int = 2400) -> None:
+        self._seed = seed
+        self._base = load_base(assets)
+        self._wardrobe = Wardrobe(assets)
+        self._characters: dict[int, Character] = {}
+        self.size = size
+        self.rig = self._base.rig
+        self._joints = np.array([self.rig.number(name) for name in JOINT_BONES])
+        self._contacts = np.array([self.rig.number(name) for name in CONTACTS])
+        self._head = self.rig.number("head")
+        heads = self.rig.head_positions(self._base.mesh.vertices)
+        captured = captured_poses(assets, self.rig)
+        self.library = sample_library(
+            np.random.default_rng((seed, POSE_STREAM)), self.rig, heads, captured, count=poses
+        )
+
+    def __getitem__(self, index: int) -> Character:
+        """Character `index` of the run."""
+        if index not in self._characters:
+            rng = np.random.default_rng((self._seed, CHARACTER_STREAM, index))
+            self._characters[index] = build_character(rng, self._base, self._wardrobe)
+        return self._characters[index]
+
+    def posed(self, character: Character, turns: Floats, facing: Floats) -> tuple[Floats, Floats, float]:
+        """A character in a pose, turned as a whole by `facing` (3, 3) about its root.
+
+        Returns the skinning matrices (B, 4, 4), the keypoints (17, 3) and the lowest height of the body, in dm.
+        """
+        turns = turns.copy()
+        turns[0] = facing @ turns[0]
+        turned, moved = posed_bones(self.rig, character.heads, turns)
+        matrices = skinning_matrices(character.heads, turned, moved)
+        skull = matrices[self._head]
+        face = character.face @ skull[:3, :3].T + skull[:3, 3]
+        keypoints = np.concatenate([face, moved[self._joints]])
+        return matrices, keypoints, float(moved[self._contacts, 1].min()) - SOLE
