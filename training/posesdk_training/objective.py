@@ -24,7 +24,8 @@ class Objective(nn.Module):
         super().__init__()
         self.model = model
         self._config = config
-        self._teacher = None if config.teacher is None else Teacher(config.teacher, config.model)
+        self._format = torch.channels_last if config.channels_last else torch.contiguous_format
+        self._teacher = None if config.teacher is None else Teacher(config.teacher, config.model, self._format)
         spec = config.model.input
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1) * 255, persistent=False)
@@ -33,9 +34,7 @@ class Objective(nn.Module):
         """Loss terms of a batch; with `adaptation`, those of the local-global adaptation too."""
         mean, std = self.get_buffer("mean"), self.get_buffer("std")
         images = (batch.images.float() - mean) / std
-        if self._config.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
-        maps = self.model(images)
+        maps = self.model(images.contiguous(memory_format=self._format))
         losses = dense_losses(maps, batch, self._config.loss)
         if adaptation:
             losses |= adaptation_losses(self.model, maps, batch, self._config.loss)

@@ -27,13 +27,21 @@ PEAK_ENERGY = math.pi
 class Teacher:
     """A trained model, frozen and in evaluation mode.
 
-    No module on purpose: as part of one it would be optimised, averaged and saved. Raises CheckpointError for a file
-    that cannot be read and for a model whose maps mean something else than the student's.
+    No module on purpose: as part of one it would be optimised, averaged and saved. It computes in `memory_format`.
+    Raises CheckpointError for a file that cannot be read and for a model whose maps mean something else than the
+    student's.
     """
 
-    def __init__(self, config: TeacherConfig, student: ModelSpec) -> None:
+    def __init__(
+        self,
+        config: TeacherConfig,
+        student: ModelSpec,
+        memory_format: torch.memory_format = torch.contiguous_format,
+    ) -> None:
+        self._format = memory_format
         try:
-            self._model = load_model(config.checkpoint).requires_grad_(False)
+            model = load_model(config.checkpoint).requires_grad_(False)
+            self._model = model.to(memory_format=memory_format)  # type: ignore[call-overload]
         except CheckpointError as error:
             raise CheckpointError(f"cannot take the teacher: {error}; see teacher.checkpoint") from error
         spec = self._model.spec
@@ -55,7 +63,8 @@ class Teacher:
         if images.device != self._mean.device:
             self._model.to(images.device)
             self._mean, self._std = self._mean.to(images.device), self._std.to(images.device)
-        maps: DenseMaps = self._model((images.float() - self._mean) / self._std)
+        normalised = (images.float() - self._mean) / self._std
+        maps: DenseMaps = self._model(normalised.contiguous(memory_format=self._format))
         return maps
 
 
