@@ -11,9 +11,10 @@ from lightning.fabric.plugins.precision import MixedPrecision
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from posesdk_runtimes.errors import CheckpointError, DataError, DeviceUnavailableError
-from posesdk_training import train
+from posesdk_training import objective
 from posesdk_training.checkpoint import load_checkpoint
 from posesdk_training.models.build import build_model
+from posesdk_training.run_state import Run
 from posesdk_training.train import NonFiniteLossError, fit
 
 TinySet = tuple[Path, Path]
@@ -71,14 +72,15 @@ def test_run_that_was_killed_logs_what_an_uninterrupted_one_does(
     assert [event.step for event in events.Scalars("train/heatmap")] == [2, 4, 6]
 
 
-def test_checkpoint_waits_for_the_next_row_of_the_log(
-    tiny_run: ModuleType, tiny_set: TinySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_checkpoint_between_two_rows_of_the_log_keeps_what_waits_for_the_next_one(
+    tiny_run: ModuleType, tiny_set: TinySet, tmp_path: Path
 ) -> None:
-    saved = []
-    monkeypatch.setattr(train, "save_checkpoint", lambda *_, metadata: saved.append(metadata["step"]))
-    config = tiny_run.tiny_config(*tiny_set, steps=5, log_every=2, checkpoint_minutes=1e-9)
-    fit(config, tmp_path, accelerator="cpu")
-    assert saved == ["2", "4", "5"]
+    config = tiny_run.tiny_config(*tiny_set, log_every=4, steps=8)
+    fit(config, tmp_path / "whole", accelerator="cpu")
+    fit(config, tmp_path / "parts", accelerator="cpu", stop_after=3)
+    fit(config, tmp_path / "parts", accelerator="cpu")
+    assert len(losses(tmp_path / "whole")) == 2
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
 
 
 def test_loader_processes_do_not_change_the_losses(tiny_run: ModuleType, tiny_set: TinySet, tmp_path: Path) -> None:
@@ -132,8 +134,8 @@ def test_gradient_that_is_no_number_ends_the_run_before_the_weights_take_it(
     tiny_run: ModuleType, tiny_set: TinySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The square root of a zero loss has no finite gradient."""
-    monkeypatch.setattr(train, "dense_losses", lambda maps, *_: {"heatmap": (0 * maps.heatmaps).sum().sqrt()})
-    monkeypatch.setattr(train, "adaptation_losses", lambda *_: {})
+    monkeypatch.setattr(objective, "dense_losses", lambda maps, *_: {"heatmap": (0 * maps.heatmaps).sum().sqrt()})
+    monkeypatch.setattr(objective, "adaptation_losses", lambda *_: {})
     with pytest.raises(NonFiniteLossError, match="gradient is not finite"):
         fit(tiny_run.tiny_config(*tiny_set), tmp_path, accelerator="cpu")
     assert not (tmp_path / "last.ckpt").exists()
@@ -153,7 +155,7 @@ def test_loss_scale_of_half_precision_is_resumed(tiny_run: ModuleType, tiny_set:
     scales = []
     for first in (8.0, 1024.0):
         scaler = torch.amp.GradScaler("cpu", init_scale=first)
-        run = train._Run(config, tmp_path, Fabric(plugins=MixedPrecision("16-mixed", "cpu", scaler=scaler)))
+        run = Run(config, tmp_path, Fabric(plugins=MixedPrecision("16-mixed", "cpu", scaler=scaler)))
         run.resume()
         loss = run.module.model.final_layer_cls.weight.sum()
         run.fabric.backward(loss)  # fills in the scale
@@ -224,6 +226,6 @@ def test_backbone_of_another_project_can_start_a_run(tiny_run: ModuleType, tiny_
         key: torch.full_like(value, 2) for key, value in build_model(config.model).backbone.state_dict().items()
     }
     torch.save(backbone | {"classifier.weight": torch.zeros(3)}, tmp_path / "imagenet.pth")
-    network = train._Run(config, tmp_path, Fabric(accelerator="cpu")).network
+    network = Run(config, tmp_path, Fabric(accelerator="cpu")).network
     assert all(bool((value == 2).all()) for value in network.backbone.state_dict().values())
     assert not bool((network.final_layer_cls.weight == 2).any())

@@ -17,7 +17,15 @@ from posesdk_runtimes.errors import CheckpointError
 from posesdk_training.models.build import build_model
 from posesdk_training.models.logocap import LogoCap
 
-__all__ = ["Checkpoint", "key_faults", "load_checkpoint", "load_model", "load_weights", "save_checkpoint"]
+__all__ = [
+    "Checkpoint",
+    "key_faults",
+    "load_checkpoint",
+    "load_model",
+    "load_weights",
+    "save_checkpoint",
+    "sync_folder",
+]
 
 FORMAT_KEY = "posesdk_checkpoint"
 FORMAT_VERSION = "1"
@@ -48,7 +56,7 @@ def save_checkpoint(
     """Writes a checkpoint; `path` holds either the whole new file or what it held before.
 
     `half` stores the weights in float16. Vectors (biases, running statistics) and weights beyond float16's range
-    stay in float32.
+    stay in float32. Raises CheckpointError when it cannot be written.
     """
     notes = dict(metadata or {})
     if clash := sorted(RESERVED & notes.keys()):
@@ -56,14 +64,34 @@ def save_checkpoint(
     tensors = {key: _stored(value, half=half) for key, value in state_dict.items()}
     header = {FORMAT_KEY: FORMAT_VERSION, SPEC_KEY: spec.model_dump_json(), "format": "pt", **notes}
     target = Path(path)
-    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
-    os.close(handle)
+    temporary: str | None = None
     try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+        os.close(handle)
         save_file(tensors, temporary, metadata=header)
         os.chmod(temporary, 0o644)
+        _sync(temporary)
         os.replace(temporary, target)
+        sync_folder(target.parent)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot write {target}: {error}; check the folder and its free space") from error
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Brings a folder's names to the disk, so that a file that was renamed survives a loss of power."""
+    if os.name == "posix":  # elsewhere a folder cannot be opened
+        _sync(folder)
+
+
+def _sync(path: str | os.PathLike[str]) -> None:
+    handle = os.open(path, os.O_RDONLY if os.path.isdir(path) else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:

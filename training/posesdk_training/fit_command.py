@@ -5,10 +5,13 @@ from typing import Annotated
 
 import typer
 
-from posesdk.terminal import USAGE, reporting, show_error
+from posesdk.terminal import USAGE, reporting, show_error, show_line
 from posesdk_training.recipe import find_recipe
 
 __all__ = ["fit"]
+
+SIGNAL_BASE = 128
+"""What a shell adds to the number of the signal that ended a program."""
 
 
 def fit(
@@ -25,6 +28,7 @@ def fit(
         from lightning.fabric.utilities.rank_zero import rank_zero_only
 
         from posesdk_training.config import load_config
+        from posesdk_training.interruption import RunInterrupted
         from posesdk_training.train import fit as fit_model
 
         try:
@@ -33,8 +37,13 @@ def fit(
             show_error(error)
             raise typer.Exit(USAGE) from error
         folder = run or Path("runs") / settings.name
-        weights = fit_model(
-            settings, folder, accelerator=accelerator, devices=devices, nodes=nodes, stop_after=stop_after
-        )
+        try:
+            weights = fit_model(
+                settings, folder, accelerator=accelerator, devices=devices, nodes=nodes, stop_after=stop_after
+            )
+        except RunInterrupted as stop:  # exits as a shell has it
+            if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+                show_line(f"posesdk: {stop}", err=True)
+            raise typer.Exit(SIGNAL_BASE + stop.signal) from stop
         if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
             typer.echo(str(weights))

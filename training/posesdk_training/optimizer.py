@@ -59,6 +59,15 @@ class WeightAverage:
                 self._state[key].copy_(value)
         torch._foreach_lerp_(averaged, present, 1 - decay)
 
+    @property
+    def updates(self) -> int:
+        """How many updates were taken in."""
+        return self._updates
+
+    def to(self, device: torch.device) -> None:
+        """Moves the averaged weights to the device that the model is on."""
+        self._state = {key: value.to(device) for key, value in self._state.items()}
+
     def state_dict(self) -> dict[str, Tensor]:
         """The averaged weights, by the model's keys."""
         return self._state

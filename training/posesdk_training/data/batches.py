@@ -37,8 +37,8 @@ class Batch:
     """B samples. `images` (B, 3, S, S) uint8 RGB; dense targets and weights as in `DenseTargets`, batched.
 
     `keypoints` holds, per image, the persons of the adaptation branch (P, K, 3) in net px with v = 0 outside the crop;
-    `areas` their areas (P,) in square net px. Not a dataclass on purpose: mixed precision would round the fields of
-    one, and coordinates must stay float32.
+    `areas` their areas (P,) in square net px; `names` say which photos they are. Not a dataclass on purpose: mixed
+    precision would round the fields of one, and coordinates must stay float32.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class Batch:
         offset_weights: torch.Tensor,
         keypoints: list[torch.Tensor],
         areas: list[torch.Tensor],
+        names: tuple[str, ...] = (),
     ) -> None:
         self.images = images
         self.heatmaps = heatmaps
@@ -58,6 +59,7 @@ class Batch:
         self.offset_weights = offset_weights
         self.keypoints = keypoints
         self.areas = areas
+        self.names = names
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device."""
@@ -73,6 +75,7 @@ class Batch:
             moved(self.offset_weights),
             [moved(value) for value in self.keypoints],
             [moved(value) for value in self.areas],
+            self.names,
         )
 
 
@@ -131,4 +134,5 @@ def collate(samples: list[dict[str, Any]]) -> Batch:
         stack("offset_weights"),
         [torch.from_numpy(sample["keypoints"]) for sample in samples],
         [torch.from_numpy(sample["areas"]) for sample in samples],
+        tuple(sample["name"] for sample in samples if "name" in sample),
     )

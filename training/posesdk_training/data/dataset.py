@@ -70,6 +70,7 @@ class KeypointDataset(Dataset[dict[str, Any]]):
         targets = encode_dense(persons, (cells, cells), config.targets)
         weights = targets.heatmap_weights * self._mask(record, placement, keypoint_set)
         return {
+            "name": f"{keypoint_set.config.name}/{record.path.name}",
             "image": np.ascontiguousarray(pixels[..., ::-1].transpose(2, 0, 1)),
             "heatmaps": targets.heatmaps.astype(np.float16),
             "heatmap_weights": weights.astype(np.float16),
