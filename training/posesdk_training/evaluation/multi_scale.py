@@ -1,4 +1,9 @@
-"""One model at several input sizes: which of the poses found at all of them are the same person."""
+"""One model at several input sizes: which of the poses found at all of them are the same person.
+
+Poses are merged, not maps. Offsets cannot be averaged well over sizes: where a person is too large or too small for the
+network they are wrong, not uncertain. Measured with logocap-nano on 60 photos of coco_eval at sizes 0.5, 1, 1.5 and 2:
+AP 0.106 at size 1 alone, 0.135 with averaged heatmaps and offsets, 0.133 with averaged heatmaps, 0.151 with merged poses.
+"""
 
 from collections.abc import Sequence
 
@@ -10,8 +15,11 @@ from posesdk.pipeline import Estimate, Pipeline
 
 __all__ = ["SAME_PERSON", "merge_scales", "scaled"]
 
-SAME_PERSON = 0.5
-"""OKS from which poses of two input sizes are one person, of whom the better one stays."""
+SAME_PERSON = 0.3
+"""OKS from which poses of two input sizes are one person, of whom the better one stays.
+
+AP on the same 60 photos: 0.151 with 0.3, 0.147 with 0.5, 0.132 with 0.7.
+"""
 BOX_SHARE = 0.53
 """Share of a person's box that is its area, as CrowdPose takes it."""
 
