@@ -27,6 +27,7 @@ __all__ = [
     "DataConfig",
     "DatasetConfig",
     "LossConfig",
+    "OccluderConfig",
     "OptimizerConfig",
     "PhaseConfig",
     "PreviewConfig",
@@ -135,6 +136,17 @@ class CropConfig(_Section):
     max_enlargement: Positive = 2.6
 
 
+class OccluderConfig(_Section):
+    """People cut out by `posesdk-train synthesize --cutouts` into `folder`, pasted into samples as people in front.
+
+    `height`: their long side as a fraction of the sample's. Sets with a `supervised_window` are left alone.
+    """
+
+    folder: Path
+    probability: Fraction = 0.2
+    height: tuple[Positive, Positive] = (0.3, 1.1)
+
+
 class AugmentConfig(_Section):
     """Geometric and photometric augmentation. Angles are in degrees."""
 
@@ -145,6 +157,7 @@ class AugmentConfig(_Section):
     flip_probability: Fraction = 0.5
     photometric: bool = False
     border: tuple[int, int, int] = (0, 0, 0)
+    occluders: OccluderConfig | None = None
 
 
 class TargetConfig(_Section):

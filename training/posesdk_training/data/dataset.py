@@ -23,6 +23,7 @@ from posesdk_training.data.augment import (
 )
 from posesdk_training.data.batches import SampleKey
 from posesdk_training.data.coco import ImageRecord, KeypointSet, PersonRecord, Region
+from posesdk_training.data.occluders import Occluders
 from posesdk_training.data.photos import PhotoReader
 from posesdk_training.data.targets import GridPersons, encode_dense, net_to_cells
 
@@ -37,6 +38,8 @@ class KeypointDataset(Dataset[dict[str, Any]]):
     def __init__(self, config: TrainConfig) -> None:
         self._config = config
         self._photos = PhotoReader(config)
+        occluders = config.augment.occluders
+        self._occluders = None if occluders is None else Occluders(occluders, config.model.skeleton)
 
     @property
     def skipped(self) -> int:
@@ -63,6 +66,8 @@ class KeypointDataset(Dataset[dict[str, Any]]):
             rng, image.shape[:2], record.persons, size=size, config=config.augment, frame=frame
         )
         pixels = warp_image(image, placement, config.augment.border)
+        if self._occluders is not None and keypoint_set.config.supervised_window is None:
+            pixels, record = self._occluders.paste(rng, pixels, record, placement)
         if config.augment.photometric:
             pixels = jitter_colors(rng, pixels)
         persons, keypoints, areas = self._persons(record.persons, placement)
