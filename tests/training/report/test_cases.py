@@ -19,6 +19,21 @@ def test_oks_of_a_match_is_that_of_its_formula(small):
     assert case.matches == pytest.approx([np.exp(-4 / (2 * 1600 * 0.04))])
 
 
+def test_result_on_a_crowd_is_neither_right_nor_wrong(small):
+    cases = read_cases(small.truth, small.folder, small.results, threshold=0.1)
+    assert [(entry.right, entry.wrong) for case in cases for entry in case.found] == [
+        (True, False), (True, False), (False, True), (False, False)
+    ]  # fmt: skip
+
+
+def test_wrong_result_says_how_near_it_is_to_a_person(small):
+    small.results[0] = {**small.results[0], "keypoints": [x + 15 * (i % 3 == 0) for i, x in
+                        enumerate(small.results[0]["keypoints"])]}  # fmt: skip
+    chosen = choose_cases(read_cases(small.truth, small.folder, small.results, threshold=0.8), 3)
+    near = np.exp(-(15**2) / (2 * 3600 * 0.04))  # below 0.5
+    assert chosen["Wrong with the highest score"][0].reason == f"score 0.90, OKS {near:.2f} with the nearest person"
+
+
 def test_threshold_decides_what_is_shown(small):
     case = read_cases(small.truth, small.folder, small.results, threshold=0.0)[1]
     assert [(entry.score, entry.wrong) for entry in case.found] == [(0.8, False), (0.05, True)]
@@ -30,7 +45,7 @@ def test_kinds_list_the_cases_that_they_are_named_for(small):
     assert listed == {
         "Large people missed": [2],
         "Most people missed": [2],
-        "Found where nobody is labelled": [3],
+        "Wrong with the highest score": [3],
         "Least accurate": [2],
         "Best": [1],
     }
@@ -39,7 +54,7 @@ def test_kinds_list_the_cases_that_they_are_named_for(small):
 def test_reasons_count_the_people(small):
     chosen = choose_cases(read_cases(small.truth, small.folder, small.results, threshold=0.1), 3)
     assert chosen["Most people missed"][0].reason == "1 of 2 persons missed, the largest 50 x 50 px"
-    assert chosen["Found where nobody is labelled"][0].reason == "score 0.70 where no labelled person has OKS 0.5"
+    assert chosen["Wrong with the highest score"][0].reason == "score 0.70, nobody is labelled"
     assert chosen["Best"][0].reason == "the only person found, OKS 1.00"
 
 

@@ -3,7 +3,7 @@ import pytest
 
 from posesdk.poses import Poses
 from posesdk_training.report.cases import read_cases
-from posesdk_training.report.drawing import FAULT, RIGHT, draw_found, draw_labelled, fit_poses, fit_side
+from posesdk_training.report.drawing import FAULT, IGNORED, RIGHT, draw_found, draw_labelled, fit_poses, fit_side
 
 GREY = np.full((100, 150, 3), 128, np.uint8)
 
@@ -24,7 +24,9 @@ def test_missed_people_have_another_colour_than_found_ones(small, cases):
 
 def test_wrong_results_have_another_colour_than_right_ones(small, cases):
     drawn = [colours(draw_found(GREY, case, small.skeleton, side=150, keypoint_threshold=0.2)) for case in cases]
-    assert [(RIGHT in drawn[n], FAULT in drawn[n]) for n in range(3)] == [(True, False), (True, False), (False, True)]
+    shown = [(RIGHT in drawn[n], FAULT in drawn[n]) for n in range(4)]
+    assert shown == [(True, False), (True, False), (False, True), (False, False)]
+    assert IGNORED in drawn[3]
 
 
 def test_picture_without_people_is_left_as_it_is(small, cases):

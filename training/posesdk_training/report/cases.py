@@ -35,10 +35,15 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A result above the threshold; `wrong` where nobody stands, or where OKS 0.5 is not reached."""
+    """A result above the threshold: `right`, `wrong` (no person at OKS 0.5), or neither: on one that does not count.
+
+    `nearest` is its highest OKS with any labelled person of the picture, 0 where there is none.
+    """
 
     result: Person
+    right: bool
     wrong: bool
+    nearest: float
 
     @property
     def score(self) -> float:
@@ -68,7 +73,7 @@ class Case:
 
     @property
     def wrong(self) -> tuple[Found, ...]:
-        """Results that are no labelled person, the highest score first."""
+        """Results without a labelled person at OKS 0.5, the highest score first."""
         return tuple(entry for entry in self.found if entry.wrong)
 
     @property
@@ -89,11 +94,13 @@ def read_cases(truth: GroundTruth, images: Path, results: Results, *, threshold:
     """Every image that is evaluated, by id, with its results of at least `threshold`, matched at OKS 0.5."""
     matching = match_results(truth, results, threshold=threshold)
     labelled = _labelled(truth, matching)
-    wrong = {id(result) for result in matching.wrong}
+    right, wrong = {id(result) for result, _ in matching.matches}, {id(result) for result in matching.wrong}
     found = defaultdict(list)
     for result in sorted(results, key=lambda result: -result["score"]):
         if result["score"] >= threshold:
-            found[int(result["image_id"])].append(Found(result, id(result) in wrong))
+            persons = [person.annotation for person in labelled[int(result["image_id"])] if not person.ignored]
+            entry = Found(result, id(result) in right, id(result) in wrong, _nearest(result, persons, truth.sigmas))
+            found[int(result["image_id"])].append(entry)
     return [
         Case(number, path, tuple(labelled[number]), tuple(found[number])) for number, path in truth.image_list(images)
     ]
@@ -104,7 +111,7 @@ def choose_cases(cases: Sequence[Case], count: int) -> dict[str, list[Chosen]]:
     kinds: dict[str, tuple[Callable[[Case], Any], Callable[[Case], str]]] = {
         "Large people missed": (_largest_missed, _why_missed),
         "Most people missed": (lambda case: len(case.missed), _why_missed),
-        "Found where nobody is labelled": (lambda case: max((e.score for e in case.wrong), default=0.0), _why_wrong),
+        "Wrong with the highest score": (lambda case: max((e.score for e in case.wrong), default=0.0), _why_wrong),
         "Least accurate": (lambda case: 1 - case.matches[0] if case.matches else 0.0, _why_inaccurate),
         "Best": (_goodness, _why_good),
     }
@@ -124,6 +131,10 @@ def _labelled(truth: GroundTruth, matching: Matching) -> dict[int, list[Labelled
         entry = Labelled(person, similarity.get(id(person)), id(person) not in counted)
         labelled[int(person["image_id"])].append(entry)
     return labelled
+
+
+def _nearest(result: Person, persons: Sequence[Person], sigmas: NDArray[np.float64]) -> float:
+    return max((_similarity(result, person, sigmas) for person in persons), default=0.0)
 
 
 def _similarity(result: Person, person: Person, sigmas: NDArray[np.float64]) -> float:
@@ -148,9 +159,9 @@ def _why_missed(case: Case) -> str:
 
 
 def _why_wrong(case: Case) -> str:
-    others = len(case.wrong) - 1
-    more = f", and {others} more" if others else ""
-    return f"score {case.wrong[0].score:.2f} where no labelled person has OKS 0.5{more}"
+    first, others = case.wrong[0], len(case.wrong) - 1
+    near = f"OKS {first.nearest:.2f} with the nearest person" if case.persons else "nobody is labelled"
+    return f"score {first.score:.2f}, {near}" + (f", and {others} more" if others else "")
 
 
 def _why_inaccurate(case: Case) -> str:

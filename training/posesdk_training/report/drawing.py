@@ -68,7 +68,7 @@ def draw_found(image: Image, case: Case, skeleton: Skeleton, *, side: int, keypo
         shown = person[person[:, 2] >= keypoint_threshold]
         corners = _scaled((shown if len(shown) else person)[:, :2], scale)
         box = np.concatenate([corners.min(axis=0), corners.max(axis=0)])
-        _draw_box(canvas, box, FAULT if entry.wrong else RIGHT, f"{entry.score:.2f}")
+        _draw_box(canvas, box, FAULT if entry.wrong else RIGHT if entry.right else IGNORED, f"{entry.score:.2f}")
     return canvas
 
 
