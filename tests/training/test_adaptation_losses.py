@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from posesdk.spec import AdaptationSpec, EdgeBackboneSpec, HeadSpec, ModelSpec
 from posesdk_training.config import LossConfig
@@ -216,3 +217,27 @@ def test_refined_window_gives_the_loss_of_a_model_with_that_window():
     ]
     assert float(losses[0]) == pytest.approx(float(losses[1]))
     assert float(losses[0]) != pytest.approx(float(losses[2]))
+
+
+class HostQuestions(TorchDispatchMode):
+    """Counts operations that make the host wait for a device."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked = []
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        name = str(operation)
+        if any(part in name for part in ("_local_scalar_dense", "nonzero", "masked_select", "unique")):
+            self.asked.append(name)
+        return operation(*args, **(kwargs or {}))
+
+
+def test_host_waits_twice_for_the_device_however_many_images_there_are():
+    """For the poses that are kept, and for their keypoints with a weight."""
+    for images in (2, 6):
+        model, (poses, persons, areas) = tiny_model(), scene()
+        settings = {"keypoints": persons * (images // 2), "areas": areas * (images // 2), "config": LossConfig()}
+        with HostQuestions() as host:
+            losses_of_poses(model, random_maps(images=images), poses.repeat(images // 2, 1, 1, 1), **settings)
+        assert host.asked == ["aten.nonzero.default"] * 2

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from posesdk_training.config import LossConfig
 from posesdk_training.data.batches import Batch
-from posesdk_training.losses.matching import PoseMatch, match_poses
-from posesdk_training.losses.sampling import dynamic_convolution, heatmap_windows, local_context
+from posesdk_training.losses.matching import PoseMatch, match_batch
+from posesdk_training.losses.sampling import dynamic_convolution, heatmap_windows, image_index, local_context
 from posesdk_training.models.adaptation import reweighing, upsample
 from posesdk_training.models.logocap import DenseMaps, LogoCap, initial_poses, select_centers
 
@@ -61,23 +61,19 @@ def losses_of_poses(
 def keep_poses(
     model: LogoCap, poses: Tensor, keypoints: list[Tensor], areas: list[Tensor], config: LossConfig
 ) -> KeptPoses:
-    """Those of the poses (B, N, K, 2) whose mesh reaches a person; the first one of an image that has none."""
-    sigmas = torch.as_tensor(model.spec.skeleton.sigmas, device=poses.device)
-    kept, matches = [], []
-    for own, points, area in zip(poses, keypoints, areas, strict=True):
-        mesh = model.expansion_mesh(own)
-        match = match_poses(mesh, points.float(), area.float(), sigmas=sigmas, matching=config.gt_matching)
-        chosen = match.matched.nonzero()[:, 0]
-        if len(chosen) == 0:
-            chosen = chosen.new_zeros(1)
-        kept.append(own[chosen])
-        matches.append(match.select(chosen))
-    joined = (torch.cat(parts) for parts in zip(*(_fields(match) for match in matches), strict=True))
-    return KeptPoses(kept, PoseMatch(*joined))
+    """Those of the poses (B, N, K, 2) whose mesh reaches a person; the first one of an image that has none.
 
-
-def _fields(match: PoseMatch) -> tuple[Tensor, ...]:
-    return match.oks, match.person_oks, match.keypoints, match.score, match.matched
+    How many they are is the one thing that the host has to wait for.
+    """
+    sigmas = torch.tensor(model.spec.skeleton.sigmas).to(poses.device, non_blocking=True)
+    every = poses.flatten(0, 1)
+    mesh = model.expansion_mesh(every)
+    mesh = mesh.view(*poses.shape[:2], *mesh.shape[1:])
+    match = match_batch(mesh, keypoints, areas, sigmas=sigmas, matching=config.gt_matching)
+    kept = match.matched.view(poses.shape[:2]).to("cpu", copy=True)
+    kept[:, 0] |= ~kept.any(dim=1)
+    index = kept.flatten().nonzero()[:, 0].to(poses.device, non_blocking=True)
+    return KeptPoses(list(torch.split(every[index], kept.sum(dim=1).tolist())), match.select(index))
 
 
 def _gain(match: PoseMatch) -> Tensor:
@@ -105,8 +101,7 @@ def _refined_loss(model: LogoCap, maps: DenseMaps, attraction: Tensor, kept: Kep
     pose, keypoint = (weight > 0).nonzero(as_tuple=True)
     if len(pose) == 0:
         return attraction.flatten()[:0].sum()
-    counts = torch.tensor([len(own) for own in kept.poses], device=poses.device)
-    image = torch.repeat_interleave(torch.arange(len(counts), device=poses.device), counts)[pose]
+    image = image_index(kept.poses)[pose]
     channels = maps.heatmaps.float()[:, :-1]
     heatmaps = channels.flatten(0, 1).index_select(0, image * channels.shape[1] + keypoint)
     points = poses[pose, keypoint]  # (M, 2)

@@ -11,15 +11,24 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from posesdk.spec import STRIDE, Frame
+from posesdk_training.models import adaptation
 from posesdk_training.models.adaptation import CELL_CENTER
 
-__all__ = ["dynamic_convolution", "heatmap_windows", "local_context"]
+__all__ = ["dynamic_convolution", "heatmap_windows", "image_index", "local_context"]
 
 
 def local_context(embedding: Tensor, meshes: list[Tensor], *, frame: Frame) -> Tensor:
     """(N, K*d, n, n) embedding (B, d, h, w) on the meshes (N_i, n, n, K, 2) of each image's poses, net px."""
+    if embedding.device.type != "cpu":  # a few large operations are faster there than some for each image
+        return adaptation.local_context(embedding, torch.cat(meshes), image_index(meshes), frame)
     parts = [_sample_embedding(image[None], mesh, frame) for image, mesh in zip(embedding, meshes, strict=True)]
     return torch.cat(parts)
+
+
+def image_index(parts: list[Tensor]) -> Tensor:
+    """(N,) int64: to which image each of N = sum of N_i entries belongs, on the device of the parts (N_i, ...)."""
+    counts = torch.tensor([len(part) for part in parts])
+    return torch.arange(len(parts)).repeat_interleave(counts).to(parts[0].device, non_blocking=True)
 
 
 def _sample_embedding(embedding: Tensor, positions: Tensor, frame: Frame) -> Tensor:

@@ -141,7 +141,7 @@ class LogoCap(nn.Module):
 
     def expansion_mesh(self, poses: Tensor) -> Tensor:
         """Expansion mesh (N, n, n, K, 2) of poses (N, K, 2), net px."""
-        sigmas = torch.as_tensor(self.spec.skeleton.sigmas, device=poses.device)
+        sigmas = torch.tensor(self.spec.skeleton.sigmas).to(poses.device, non_blocking=True)
         return expansion_mesh(poses, sigmas, self.spec.adaptation.local_size)
 
     def reweighed_windows(self, upsampled: Tensor, poses: Tensor, image_index: Tensor) -> Tensor:
