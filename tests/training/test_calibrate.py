@@ -4,11 +4,22 @@ import json
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from posesdk_runtimes.errors import DataError
-from posesdk_training.calibrate import best_threshold, choose_thresholds, write_thresholds
+from posesdk_training.calibrate import (
+    best_threshold,
+    choose_thresholds,
+    lowest_threshold,
+    rounded_up,
+    write_thresholds,
+)
 from posesdk_training.checkpoint import load_checkpoint, save_checkpoint
+from posesdk_training.cli import app
+from posesdk_training.evaluated_model import open_model
+from posesdk_training.evaluation.false_positives import FalsePositives
 from posesdk_training.evaluation.ground_truth import load_ground_truth
+from posesdk_training.evaluation.predict import predict
 from posesdk_training.models.build import build_model
 
 
@@ -113,3 +124,71 @@ def test_checkpoint_keeps_its_weights_and_gets_the_thresholds(tiny_run, truth, t
     assert after.spec.decode.score_threshold == 0.25
     assert after.metadata == before.metadata == {"step": "5"}
     assert all((before.state_dict[key] == after.state_dict[key]).all() for key in before.state_dict)
+
+
+def false_persons(scores, images=10):
+    return FalsePositives(images, np.array(scores, np.float32))
+
+
+@pytest.mark.parametrize("limit", [0.0, 0.1, 0.25, 0.5])
+def test_lowest_threshold_keeps_to_the_limit_and_no_lower_one_does(limit):
+    empty = false_persons(np.random.default_rng(0).random(6))
+    lowest = lowest_threshold(empty, limit)
+    assert empty.per_image(lowest) <= limit
+    below = empty.scores[empty.scores < lowest].max()
+    assert empty.per_image(float(below)) > limit
+
+
+def test_no_false_persons_need_no_threshold():
+    assert lowest_threshold(false_persons([]), 0.1) == 0.0
+
+
+def test_threshold_keeps_to_the_false_persons_of_empty_pictures(truth):
+    """Right persons score 0.51 to 0.56; three of ten empty pictures have somebody, one may."""
+    people = json.loads(truth.read_text())["annotations"]
+    results = [result(person, 0.5 + 0.01 * person["id"]) for person in people]
+    empty = false_persons([0.7, 0.535, 0.2])
+    chosen = choose_thresholds(load_ground_truth(truth), results, empty=empty, limit=0.1)
+    assert chosen.best.score == pytest.approx(0.51)
+    assert empty.per_image(chosen.best.score) == pytest.approx(0.2)
+    assert chosen.person.score == pytest.approx(0.54)
+    assert empty.per_image(chosen.person.score) == pytest.approx(0.1)
+    assert chosen.person.recall == pytest.approx(3 / 6)
+
+
+def test_limit_that_nobody_survives_is_said(truth):
+    people = json.loads(truth.read_text())["annotations"]
+    results = [result(person, 0.5) for person in people]
+    with pytest.raises(DataError, match="--max-false-positives"):
+        choose_thresholds(load_ground_truth(truth), results, empty=false_persons([0.7, 0.6]), limit=0.1)
+
+
+@pytest.mark.parametrize(("score", "expected"), [(0.25, 0.25), (0.51, 0.51), (0.03431, 0.0344), (0.03439, 0.0344)])
+def test_stored_threshold_is_not_below_the_chosen_one(score, expected):
+    assert rounded_up(score) == pytest.approx(expected, abs=1e-12)
+
+
+def own_persons(checkpoint, picture, path):
+    """Annotations of a picture that are what the checkpoint itself finds best in it."""
+    with open_model(checkpoint, device="cpu") as model:
+        best = predict(model, [(1, picture)], min_score=0.0).results[0]
+    points = np.array(best["keypoints"]).reshape(17, 3)
+    points[:, 2] = 2
+    person = {"id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0, "num_keypoints": 17, "area": 3000.0}
+    person |= {"bbox": [0.0, 0.0, 90.0, 90.0], "keypoints": points.ravel().tolist()}
+    images = [{"id": 1, "file_name": picture.name}]
+    categories = [{"id": 1, "name": "person"}]
+    path.write_text(json.dumps({"images": images, "annotations": [person], "categories": categories}))
+    return path
+
+
+def test_command_reports_both_thresholds(tiny_checkpoint, tiny_picture, tmp_path):
+    annotations = own_persons(tiny_checkpoint, tiny_picture, tmp_path / "own.json")
+    target = tmp_path / "calibrated.safetensors"
+    arguments = ["calibrate", tiny_checkpoint, "--annotations", annotations, "--images", tiny_picture.parent]
+    arguments += ["--device", "cpu", "--no-people", tiny_picture.parent, "--max-false-positives", 1, "--output", target]
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert done.exit_code == 0, done.output
+    assert "best F1 of persons: score" in done.stdout
+    assert done.stdout.count("1.000 false persons a picture on 1 without people") == 2
+    assert load_checkpoint(target).spec.decode.score_threshold > 0

@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from posesdk.manifest import Accuracy
+from posesdk.skeleton import COCO_17
 from posesdk_training.cli import app
 from posesdk_training.evaluated_model import open_model
 from posesdk_training.evaluation.ground_truth import load_ground_truth
@@ -65,6 +66,49 @@ def test_figures_go_to_stdout_and_conditions_to_the_file(tiny_checkpoint, data, 
     assert found["false_positives"]["images"] == 3
 
 
+def test_every_figure_comes_from_one_command(tiny_checkpoint, data, tmp_path):
+    path = tmp_path / "report.json"
+    done = run(tiny_checkpoint, data, "--json", path, "--no-people", data, "--oracle-window", 11)
+    assert done.exit_code == 0, done.output
+    report = json.loads(path.read_text())
+    assert report["protocol"] == "coco"
+    assert [(row["area_mode"], row["expand"]) for row in report["boxes"]] == [
+        ("bbox", 0.0),
+        ("bbox", 0.25),
+        ("ann", 0.0),
+        ("ann", 0.25),
+    ]
+    assert [row["name"] for row in report["keypoints"]["rows"]] == [*COCO_17.keypoints, "all"]
+    # The threshold of the model, then the floor of the results.
+    assert [row["group"] for row in report["recall"]] == ["all", "large", "tall"] * 2
+    assert {row["persons"] for row in report["recall"] if row["group"] == "all"} == {2}
+    bound = report["upper_bound"]
+    assert (bound["window"], bound["images"], bound["persons"]) == (11, 1, 2)
+    assert bound["bounds"].keys() == {"window_sum", "attainable"}
+    assert all(found["oks_after"] >= found["oks_before"] for found in bound["bounds"].values())
+    assert bound["model"].keys() == bound["initial"].keys() == report["stats"].keys()
+
+
+@pytest.mark.parametrize("backend", ["pycocotools", "faster"])
+def test_ochuman_is_evaluated_by_both_backends(tiny_checkpoint, data, tmp_path, backend):
+    if backend == "faster":
+        pytest.importorskip("faster_coco_eval", reason="the cross-check needs faster-coco-eval")
+    path = tmp_path / "report.json"
+    done = run(tiny_checkpoint, data, "--json", path, "--protocol", "ochuman", "--backend", backend)
+    assert done.exit_code == 0, done.output
+    report = json.loads(path.read_text())
+    assert report["protocol"] == "ochuman"
+    evaluator = report["conditions"]["evaluator"]
+    assert report["conditions"]["versions"][evaluator]
+    assert evaluator == {"pycocotools": "pycocotools", "faster": "faster-coco-eval"}[backend]
+
+
+def test_several_input_sizes_stand_among_the_conditions(tiny_checkpoint, data, tmp_path):
+    path = tmp_path / "report.json"
+    assert run(tiny_checkpoint, data, "--json", path, "--scales", "0.5,1,2").exit_code == 0
+    assert json.loads(path.read_text())["conditions"]["scales"] == [0.5, 1.0, 2.0]
+
+
 def test_limit_takes_the_first_images(tiny_checkpoint, data, tmp_path):
     results = tmp_path / "results.json"
     assert run(tiny_checkpoint, data, "--limit", 2, "--min-score", 0, "--results", results).exit_code == 0
@@ -105,6 +149,12 @@ def test_adaptation_of_a_bundle_can_be_switched_off(converted_bundle, data):
     ("options", "code", "message"),
     [
         (("--runtime", "openvino"), 2, "torch"),
+        (("--oracle-window", "10"), 2, "must be odd"),
+        (("--oracle-window", "11", "--scales", "1,2"), 2, "one scale"),
+        (("--scales", "large"), 2, "0.5,1,1.5,2"),
+        (("--scales", "0"), 2, "from 0.1 to 8"),
+        (("--protocol", "crowdpose"), 1, "CrowdPose has 14 keypoints"),
+        (("--no-people", "/nowhere"), 1, "no pictures"),
         (("--json", "/nowhere/at/all.json"), 1, "no folder"),
         (("--annotations", "/nowhere.json"), 1, "nowhere.json"),
         (("--images", "/nowhere"), 6, "cannot read image"),

@@ -18,6 +18,10 @@ CASES = 8
 """Pictures of each kind in a report folder."""
 
 
+LEAST_SCALE, MOST_SCALE = 0.1, 8.0
+"""An input below is a few cells, one above does not fit into memory."""
+
+
 class Adaptation(str, Enum):
     """Adaptation levels that an evaluation can ask for."""
 
@@ -57,9 +61,9 @@ def evaluate(
     # how it is run
     flip: Annotated[bool | None, typer.Option("--flip/--no-flip", help="Average with the mirror image.")] = None,
     adaptation: Annotated[Adaptation | None, typer.Option(help="The model's own, unless given.")] = None,
-    scale: Annotated[
-        list[float] | None, typer.Option("--scale", min=0.1, max=8, help="Input size, in parts; again for several.")
-    ] = None,
+    scales: Annotated[
+        str, typer.Option(metavar="LIST", help="Input sizes in parts of the model's own, as 0.5,1,1.5,2.")
+    ] = "1",
     min_score: Annotated[float | None, typer.Option(min=0, max=1, help="Lowest score of a person; 0.01.")] = None,
     # which figures
     protocol: Annotated[Protocol | None, typer.Option(help="Seen from the annotations, unless given.")] = None,
@@ -91,11 +95,11 @@ def evaluate(
             oracle_window=oracle_window,
         )
         settings = {"runtime": runtime, "device": device, "precision": precision}
-        scales = tuple(scale or (1.0,))
         try:
-            what.check(scales)
+            sizes = _numbers(scales)
+            what.check(sizes)
             evaluated = stack.enter_context(
-                open_model(model, **settings, flip_test=flip, adaptation=level, scales=scales)
+                open_model(model, **settings, flip_test=flip, adaptation=level, scales=sizes)
             )
         except ValueError as error:
             show_error(error)
@@ -110,6 +114,17 @@ def evaluate(
 
             evaluation = measured_evaluation(measured, found, annotations, images, evaluated.spec)
             show_writing(evaluation, report, CASES)
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    """Sizes from a list with commas or blanks."""
+    try:
+        sizes = tuple(float(part) for part in text.replace(",", " ").split())
+    except ValueError as error:
+        raise ValueError(f"--scales: expected numbers as in 0.5,1,1.5,2, got {text!r}") from error
+    if not sizes or not all(LEAST_SCALE <= size <= MOST_SCALE for size in sizes):
+        raise ValueError(f"--scales: expected sizes from {LEAST_SCALE:g} to {MOST_SCALE:g}, got {text!r}")
+    return sizes
 
 
 def _check_folders(files: list[Path]) -> None:

@@ -44,7 +44,7 @@ class Measurement:
         if self.oracle_window is not None and self.oracle_window % 2 == 0:
             raise ValueError(f"the oracle window must be odd, so that it has a center, got {self.oracle_window}")
         if self.oracle_window is not None and len(scales) > 1:
-            raise ValueError("the upper bound is that of the initial poses of one scale; leave out --scale")
+            raise ValueError("the upper bound is that of the initial poses of one scale; leave out --scales")
 
 
 def measure(
@@ -209,6 +209,7 @@ def _conditions(model: EvaluatedModel, min_score: float, backend: Backend) -> di
         "max_people": min(spec.decode.max_people, MAX_PERSONS),
         "duplicate_removal": {"distance": spec.decode.nms_distance, "keypoints": spec.decode.nms_keypoints},
         "score_threshold": spec.decode.score_threshold,
+        "keypoint_threshold": spec.decode.keypoint_threshold,
         "min_score": min_score,
         "evaluator": evaluator,
         "versions": {"posesdk": __version__, **{name: version(name) for name in (evaluator, *LIBRARIES)}},

@@ -1,8 +1,9 @@
 """One model at several input sizes: which of the poses found at all of them are the same person.
 
-Poses are merged, not maps. Offsets cannot be averaged well over sizes: where a person is too large or too small for the
-network they are wrong, not uncertain. Measured with logocap-nano on 60 photos of coco_eval at sizes 0.5, 1, 1.5 and 2:
-AP 0.106 at size 1 alone, 0.135 with averaged heatmaps and offsets, 0.133 with averaged heatmaps, 0.151 with merged poses.
+Poses are merged, not maps: offsets cannot be averaged well over sizes, because where a person is too large or too small
+for the network they are wrong, not uncertain. Measured with logocap-nano on 60 photos of coco_eval at sizes 0.5, 1, 1.5
+and 2: AP 0.106 at size 1 alone, 0.135 with averaged heatmaps and offsets, 0.133 with averaged heatmaps, 0.151 with
+merged poses.
 """
 
 from collections.abc import Sequence
