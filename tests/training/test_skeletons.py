@@ -166,6 +166,20 @@ def test_models_skeleton_is_that_of_the_data(tmp_path):
     assert model.decode.center_threshold == 0.05  # the preset's
 
 
+def test_models_skeleton_is_that_of_shards(tmp_path):
+    index = pytest.importorskip("posesdk_training.data.shard_index", reason="shards need webdataset")
+    entry = index.ShardEntry(file="0.tar", images=1, annotations=1, size=1, sha256="0")
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    written = index.ShardIndex(name="cows", images=1, annotations=1, categories=[COW], shards=(entry,))
+    (folder / "index.json").write_text(written.model_dump_json())
+    path = configuration(tmp_path, {"preset": "logocap-nano", "skeleton": "data"}, [COW])
+    tree = yaml.safe_load(path.read_text())
+    tree["data"]["sets"] = [{"name": "set0", "shards": "shards"}]
+    path.write_text(yaml.safe_dump(tree))
+    assert load_config(path).model.skeleton.sigmas == (0.1, 0.2)
+
+
 def test_models_skeleton_is_that_of_a_set(tmp_path):
     model = {"preset": "logocap-nano", "skeleton": {"from": "set1"}}
     found = load_config(configuration(tmp_path, model, [COW], [HORSE | {"sigmas": [0.1] * 4}])).model

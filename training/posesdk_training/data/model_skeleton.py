@@ -7,7 +7,7 @@ from typing import Any
 
 from posesdk.skeleton import SKELETONS, Skeleton
 from posesdk_runtimes.errors import DataError
-from posesdk_training.data.formats import as_coco
+from posesdk_training.data.formats import AnnotationTree, as_coco
 from posesdk_training.data.skeletons import category_skeleton, keypoint_categories, map_keypoints, skeleton_from
 
 __all__ = ["join_skeleton", "optional_skeleton", "replaces_skeleton", "with_model_skeleton"]
@@ -84,16 +84,16 @@ def _common_skeleton(sets: list[Tree]) -> Skeleton:
 
 
 def _skeleton_of(entry: Tree) -> Skeleton:
-    """The skeleton that a data set's section gives, else that of its annotation file."""
+    """The skeleton that a data set's section gives, else that of its annotation file or shards."""
     name = str(entry.get("name", "data"))
     if entry.get("skeleton") is not None:
         return skeleton_from(entry["skeleton"], name=name)
-    if entry.get("annotations") is None:
-        raise ValueError(f"data set {name!r} has no annotation file to take it from; give the set a `skeleton`")
-    path = Path(entry["annotations"])
-    title = f"data set {name!r} ({path})"
+    source = entry.get("annotations") or entry.get("shards")
+    if source is None:
+        raise ValueError(f"data set {name!r} has no annotations to take it from; give the set a `skeleton`")
+    title = f"data set {name!r} ({source})"
     try:
-        content = as_coco(json.loads(path.read_bytes()), entry.get("format", "auto"))
+        content = _content(entry)
         categories = keypoint_categories(content.tree, entry.get("categories"), title)
     except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"cannot read the skeleton of {title}: {error!r}; give the set a `skeleton`") from error
@@ -103,3 +103,12 @@ def _skeleton_of(entry: Tree) -> Skeleton:
     if not named:
         raise ValueError(f"{title} declares no keypoints; give the set a `skeleton`")
     return category_skeleton(categories[0], name=name)
+
+
+def _content(entry: Tree) -> AnnotationTree:
+    if entry.get("annotations") is not None:
+        return as_coco(json.loads(Path(entry["annotations"]).read_bytes()), entry.get("format", "auto"))
+    from posesdk_training.data.shard_index import find_shards  # which imports the configuration
+
+    categories = list(find_shards(str(entry["shards"])).categories)
+    return as_coco({"images": [], "annotations": [], "categories": categories}, entry.get("format", "auto"))
