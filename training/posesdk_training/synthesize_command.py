@@ -1,6 +1,7 @@
 """The command `posesdk-train synthesize`."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +19,13 @@ def synthesize(
         list[str] | None,
         typer.Option(help="Folder of photos without people, or ANNOTATIONS.json+FOLDER; repeatable."),
     ] = None,
-    count: Annotated[int, typer.Option(min=1, help="Pictures.")] = 1000,
+    layouts: Annotated[
+        Path | None, typer.Option(help="COCO keypoints: most pictures place people as these photos do.")
+    ] = None,
+    count: Annotated[int, typer.Option(min=0, help="Pictures.")] = 1000,
+    cutouts: Annotated[
+        int, typer.Option(min=0, help="People cut out (PNG with alpha) into OUTPUT/cutouts, for augment.occluders.")
+    ] = 0,
     size: Annotated[int, typer.Option(min=64, max=2048, help="Side of a picture, px.")] = 320,
     seed: Annotated[int, typer.Option(min=0, help="Other seeds give other people and pictures.")] = 0,
     people: Annotated[str, typer.Option(help="People in a picture, as LEAST-MOST.")] = "1-12",
@@ -39,11 +46,20 @@ def synthesize(
             raise typer.Exit(USAGE) from error
         # Mesa draws with as many threads as there are cores; here a process is meant to use one.
         os.environ.setdefault("LP_NUM_THREADS", "1")
-        with opened_assets(assets) as folder, progress("pictures", count) as advance:
-            settings = Settings(folder, tuple(backgrounds or ()), size, seed, limits)
+        with opened_assets(assets) as folder:
+            settings = Settings(folder, tuple(backgrounds or ()), size, seed, limits, layouts)
             suffix = ".webp" if webp else ".jpg"
-            path = produce(settings, output, count=count, workers=workers, suffix=suffix, on_picture=advance)
-        typer.echo(str(path))
+            if count:
+                with progress("pictures", count) as advance:
+                    path = produce(settings, output, count=count, workers=workers, suffix=suffix, on_picture=advance)
+                typer.echo(str(path))
+            if cutouts:
+                alone = replace(settings, layouts=None, people=(1, 1), product="cutouts")
+                with progress("cutouts", cutouts) as advance:
+                    path = produce(
+                        alone, output / "cutouts", count=cutouts, workers=workers, suffix=".png", on_picture=advance
+                    )
+                typer.echo(str(path))
 
 
 def _people(text: str) -> tuple[int, int]:

@@ -5,13 +5,13 @@ from numpy.typing import NDArray
 
 from posesdk_training.synthetic.assets import AssetFolder
 from posesdk_training.synthetic.body import load_base
-from posesdk_training.synthetic.character import Character, build_character
+from posesdk_training.synthetic.character import Character, build_character, face_points
 from posesdk_training.synthetic.clothing import Wardrobe
 from posesdk_training.synthetic.motion import captured_poses
 from posesdk_training.synthetic.poses import sample_library
 from posesdk_training.synthetic.rig import JOINT_BONES, posed_bones, skinning_matrices
 
-__all__ = ["Cast"]
+__all__ = ["SOLE", "Cast"]
 
 Floats = NDArray[np.float64]
 
@@ -25,7 +25,10 @@ CHARACTER_STREAM, POSE_STREAM = 2, 3
 
 
 class Cast:
-    """`size` characters and `poses` poses. Raises DataError for assets that cannot be read."""
+    """`size` characters and `poses` poses. Raises DataError for assets that cannot be read.
+
+    `figures` (P, 17, 3) are the keypoints of the poses, dm from the pelvis, on a body that is `figure_height` dm tall.
+    """
 
     def __init__(self, assets: AssetFolder, *, seed: int, size: int = 96, poses: int = 2400) -> None:
         self._seed = seed
@@ -37,11 +40,21 @@ class Cast:
         self._joints = np.array([self.rig.number(name) for name in JOINT_BONES])
         self._contacts = np.array([self.rig.number(name) for name in CONTACTS])
         self._head = self.rig.number("head")
-        heads = self.rig.head_positions(self._base.mesh.vertices)
+        body = self._base.mesh.vertices
+        heads = self.rig.head_positions(body)
         captured = captured_poses(assets, self.rig)
         self.library = sample_library(
             np.random.default_rng((seed, POSE_STREAM)), self.rig, heads, captured, count=poses
         )
+        self.figure_height = float(np.ptp(body[np.unique(self._base.mesh.faces), 1]))
+        self.figures = self._stick_figures(heads, face_points(self._base, body))
+
+    def _stick_figures(self, heads: Floats, face: Floats) -> Floats:
+        """(P, 17, 3) the keypoints of the library's poses on the unchanged base mesh, from the root's head."""
+        turned, moved = posed_bones(self.rig, heads, self.library.turns.astype(np.float64))
+        skull = turned[:, self._head]
+        faces = (face - heads[self._head]) @ skull.transpose(0, 2, 1) + moved[:, self._head, None]
+        return np.asarray(np.concatenate([faces, moved[:, self._joints]], axis=1) - moved[:, :1])
 
     def __getitem__(self, index: int) -> Character:
         """Character `index` of the run."""

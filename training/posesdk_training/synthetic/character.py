@@ -11,7 +11,7 @@ from posesdk_training.synthetic.body import Base, BodyShape, random_shape, shape
 from posesdk_training.synthetic.clothing import Outfit, Wardrobe, fitted_vertices, fitted_weights, random_outfit
 from posesdk_training.synthetic.rig import Rig
 
-__all__ = ["VERTEX", "Character", "Slot", "build_character"]
+__all__ = ["VERTEX", "Character", "Slot", "build_character", "face_points"]
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
@@ -101,7 +101,7 @@ def build_character(rng: np.random.Generator, base: Base, wardrobe: Wardrobe) ->
         vertices=vertices,
         triangles=(triangles, *(_coarse(vertices, triangles, cell) for cell in GRIDS)),
         heads=base.rig.head_positions(body),
-        face=_face_points(base, body, regions),
+        face=face_points(base, body),
         height=float(np.ptp(body[np.unique(base.mesh.faces), 1])),
     )
 
@@ -167,8 +167,9 @@ def _painted_slots(base: Base, wardrobe: Wardrobe, body: Floats, regions: Indice
     return np.asarray(slots, dtype=np.float32)
 
 
-def _face_points(base: Base, body: Floats, regions: Indices) -> NDArray[np.float64]:
-    """(5, 3) nose, left eye, right eye, left ear, right ear."""
+def face_points(base: Base, body: Floats) -> NDArray[np.float64]:
+    """(5, 3) nose, left eye, right eye, left ear, right ear of a body with base mesh vertices (V, 3)."""
+    regions = _bone_slots(base.rig)
     used = np.unique(base.mesh.faces)
     used = used[regions[base.rig.weights[used].argmax(1)] == Slot.HEAD]
     points = body[np.setdiff1d(used, np.concatenate(base.eyes))]

@@ -71,4 +71,4 @@ def _start(settings: Settings, folder: Path, suffix: str) -> None:
 
 
 def _make(index: int) -> Entry:
-    return save_picture(_Worker.folder, index, _Worker.generator.picture(index), _Worker.suffix)
+    return save_picture(_Worker.folder, index, _Worker.generator(index), _Worker.suffix)

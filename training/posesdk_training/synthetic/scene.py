@@ -1,6 +1,6 @@
 """A random scene: people on one ground plane in front of a random camera."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ from posesdk_training.synthetic.cast import Cast
 from posesdk_training.synthetic.poses import jittered
 from posesdk_training.synthetic.rotations import axis_rotation, rotations
 
-__all__ = ["Person", "Scene", "placed_person", "random_scene"]
+__all__ = ["Person", "Scene", "hung_person", "random_scene", "standing_person", "zoomed"]
 
 Floats = NDArray[np.float64]
 
@@ -19,6 +19,9 @@ PERSON_HEIGHT = 17.0
 
 MIN_GAP = 3.0
 """Between the places where two people stand, in dm."""
+
+MIN_DISTANCE = 16.0
+"""dm from the camera; nearer people would be distorted as photos seldom are."""
 
 TILTED = 0.06
 """Share of people who are not upright at all: lying, jumping, falling."""
@@ -48,6 +51,7 @@ def random_scene(rng: np.random.Generator, cast: Cast, size: tuple[int, int], co
     height = size[1]
     low, high = (0.9, 2.2) if rng.random() < 0.2 else (0.28, 1.1)
     apparent = float(np.exp(rng.uniform(np.log(low * height), np.log(high * height))))
+    camera = zoomed(camera, apparent / PERSON_HEIGHT)
     depth = camera.focal * PERSON_HEIGHT / apparent
     people: list[Person] = []
     places: list[Floats] = []
@@ -66,6 +70,11 @@ def random_scene(rng: np.random.Generator, cast: Cast, size: tuple[int, int], co
         people.append(_random_person(rng, cast, camera, number, place))
     plane = np.append(camera.up, camera.up @ (camera.rotation @ np.array([0.0, ground, 0.0])))
     return Scene(camera, tuple(people), plane)
+
+
+def zoomed(camera: Camera, scale: float) -> Camera:
+    """The camera with a focal length at which people of `scale` px per dm are not nearer than MIN_DISTANCE."""
+    return replace(camera, focal=max(camera.focal, MIN_DISTANCE * scale))
 
 
 def _place(rng: np.random.Generator, camera: Camera, height: float, distance: float, ground: float | None) -> Floats:
@@ -93,15 +102,25 @@ def _random_person(rng: np.random.Generator, cast: Cast, camera: Camera, number:
     facing = axis_rotation("y", yaw)
     if rng.random() < TILTED:
         facing = rotations(rng.normal(0, 1.0, 3)) @ facing
-    return placed_person(cast, camera, number, turns, facing=facing, place=place)
+    return standing_person(cast, camera, number, turns, facing=facing, place=place)
 
 
-def placed_person(cast: Cast, camera: Camera, number: int, turns: Floats, *, facing: Floats, place: Floats) -> Person:
-    """A character in a pose, standing with its lowest point at `place` (3,), in the camera's frame."""
+def standing_person(cast: Cast, camera: Camera, number: int, turns: Floats, *, facing: Floats, place: Floats) -> Person:
+    """A character in a pose (B, 3, 3), with its lowest point at `place` (3,) in the world's axes."""
     matrices, keypoints, lowest = cast.posed(cast[number], turns, facing)
     root = cast[number].heads[0]
-    shift = place - np.array([root[0], lowest, root[2]])
+    return _seen(camera, Person(number, matrices, keypoints), place - np.array([root[0], lowest, root[2]]))
+
+
+def hung_person(cast: Cast, camera: Camera, number: int, turns: Floats, *, facing: Floats, pelvis: Floats) -> Person:
+    """A character in a pose (B, 3, 3), with the head of its root bone at `pelvis` (3,) in the world's axes."""
+    matrices, keypoints, _ = cast.posed(cast[number], turns, facing)
+    return _seen(camera, Person(number, matrices, keypoints), pelvis - cast[number].heads[0])
+
+
+def _seen(camera: Camera, person: Person, shift: Floats) -> Person:
+    """A person of the world's axes, moved by `shift` (3,), in the camera's frame."""
     view = np.eye(4)
     view[:3, :3] = camera.rotation
     view[:3, 3] = camera.rotation @ shift
-    return Person(number, view @ matrices, keypoints @ camera.rotation.T + view[:3, 3])
+    return Person(person.character, view @ person.matrices, person.keypoints @ camera.rotation.T + view[:3, 3])

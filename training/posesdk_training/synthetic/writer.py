@@ -23,7 +23,11 @@ __all__ = ["Entry", "OutputFolder", "save_picture"]
 Entry = dict[str, Any]
 """One picture in the journal: index, file_name, width, height and annotations."""
 
-QUALITY = {".jpg": (cv2.IMWRITE_JPEG_QUALITY, 90), ".webp": (cv2.IMWRITE_WEBP_QUALITY, 75)}
+QUALITY = {
+    ".png": (cv2.IMWRITE_PNG_COMPRESSION, 3),
+    ".jpg": (cv2.IMWRITE_JPEG_QUALITY, 90),
+    ".webp": (cv2.IMWRITE_WEBP_QUALITY, 75),
+}
 IDS_PER_PICTURE = 100
 LICENSE = "CC0 1.0 assets of the MakeHuman community; backgrounds under the licences of their photos"
 
@@ -141,6 +145,7 @@ def _recorded(settings: Settings) -> dict[str, Any]:
     """What decides about the pictures, as JSON has it; the place of the assets does not."""
     record = asdict(settings)
     del record["assets"]
+    record["layouts"] = None if settings.layouts is None else str(settings.layouts)
     return {key: list(value) if isinstance(value, tuple) else value for key, value in record.items()}
 
 
