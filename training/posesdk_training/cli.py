@@ -7,6 +7,7 @@ import typer
 
 from posesdk.terminal import TerminalHandler
 from posesdk_training.calibrate_command import calibrate
+from posesdk_training.card_command import card
 from posesdk_training.compare_command import compare
 from posesdk_training.evaluate_command import evaluate
 from posesdk_training.find_lr_command import find_lr
@@ -45,6 +46,7 @@ app.command()(evaluate)
 app.command()(calibrate)
 app.command()(report)
 app.command()(compare)
+app.command()(card)
 app.command()(sheet)
 app.command()(pack)
 app.command()(shard)

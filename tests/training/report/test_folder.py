@@ -138,5 +138,5 @@ def test_files_that_are_no_results_are_refused(small, written, content):
 
 def test_folder_that_cannot_be_made_is_named(small, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="cannot write the report"):
+    with pytest.raises(DataError, match="cannot write"):
         write_report(evaluation(small), tmp_path / "file" / "r")

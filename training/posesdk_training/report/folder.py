@@ -1,7 +1,6 @@
 """The report folder of an evaluation: report.md, report.json, results.json, index.html and pictures/."""
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from posesdk_training.evaluation.progress import progress
 from posesdk_training.report.cases import Case, Chosen, choose_cases, read_cases
 from posesdk_training.report.compare import read_report
 from posesdk_training.report.drawing import draw_found, draw_labelled
+from posesdk_training.report.files import write_bytes, write_text
 from posesdk_training.report.markdown import markdown_report
 from posesdk_training.report.page import Shown, html_page
 from posesdk_training.report.plots import matching_charts
@@ -59,16 +59,11 @@ def write_report(
     cases = read_cases(evaluation.truth, evaluation.images, evaluation.results, threshold=level)
     charts = matching_charts(evaluation.truth, match_results(evaluation.truth, evaluation.results), level)
     chosen = choose_cases(cases, count)
-    pictures = folder / "pictures"
-    try:
-        pictures.mkdir(parents=True, exist_ok=True)
-        shown = _draw_all(chosen, evaluation, pictures, on_picture)
-        _write(folder / "report.md", markdown_report(evaluation.report))
-        _write(folder / "report.json", json.dumps(_with_settings(evaluation), indent=1) + "\n")
-        _write(folder / "results.json", json.dumps(evaluation.results) + "\n")
-        _write(folder / "index.html", html_page(evaluation.report, charts, shown))
-    except OSError as error:
-        raise DataError(f"cannot write the report into {folder}: {error.strerror or error}") from error
+    shown = _draw_all(chosen, evaluation, folder / "pictures", on_picture)
+    write_text(folder / "report.md", markdown_report(evaluation.report))
+    write_text(folder / "report.json", json.dumps(_with_settings(evaluation), indent=1) + "\n")
+    write_text(folder / "results.json", json.dumps(evaluation.results) + "\n")
+    write_text(folder / "index.html", html_page(evaluation.report, charts, shown))
     return folder / "index.html"
 
 
@@ -179,10 +174,4 @@ def _write_jpeg(path: Path, picture: NDArray[np.uint8]) -> None:
     """Encoded here and written by Python, which OpenCV cannot do for every path."""
     written, data = cv2.imencode(path.suffix, picture, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     assert written
-    path.write_bytes(data.tobytes())
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, "utf-8")
-    os.replace(temporary, path)
+    write_bytes(path, data.tobytes())

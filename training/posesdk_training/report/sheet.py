@@ -1,6 +1,5 @@
 """One picture with many photos and what a model finds in them: a first look that no figure replaces."""
 
-import os
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -21,6 +20,7 @@ from posesdk_training.evaluated_model import EvaluatedModel
 from posesdk_training.evaluation.ground_truth import load_ground_truth
 from posesdk_training.evaluation.progress import progress
 from posesdk_training.report.drawing import fit_poses
+from posesdk_training.report.files import write_bytes
 
 __all__ = ["Photo", "choose_photos", "labelled_photos", "picture_sheet", "write_sheet"]
 
@@ -114,12 +114,7 @@ def write_sheet(
         sheet = picture_sheet(photos, detect, oriented=oriented, on_photo=advance)
     written, data = cv2.imencode(output.suffix.lower(), sheet)
     assert written
-    temporary = output.with_name(f".{output.name}.tmp")
-    try:
-        temporary.write_bytes(data.tobytes())
-        os.replace(temporary, output)
-    except OSError as error:
-        raise DataError(f"cannot write {output}: {error.strerror or error}") from error
+    write_bytes(output, data.tobytes())
 
 
 def _pictures(folder: Path) -> list[Path]:
