@@ -271,7 +271,8 @@ class TrainConfig(_Section):
 
     A step takes `accumulate` batches of `batch_size` samples on each device, and the mean of their gradients.
     `sync_batchnorm` takes norm statistics over all devices. `on_nonfinite: skip` leaves out a step whose loss or
-    gradient is no number, and gives up after `max_skips` in a row.
+    gradient is no number, and gives up after `max_skips` in a row. Losses are read off the device and checked every
+    `check_every` steps: more than 1 keeps a GPU busy, and finds the step that went wrong a little later.
     """
 
     name: str
@@ -296,6 +297,7 @@ class TrainConfig(_Section):
     weights_licence: str = ""
     checkpoint_minutes: Positive = 5.0
     log_every: PositiveInt = 50
+    check_every: PositiveInt = 1
     teacher: TeacherConfig | None = None
     preview: PreviewConfig | None = None
     validation: ValidationConfig | None = None
@@ -311,6 +313,10 @@ class TrainConfig(_Section):
             raise ValueError(f"data sets need names of their own, got {[entry.name for entry in self.data.sets]}")
         if self.teacher is None and (bare := [entry.name for entry in self.data.sets if not entry.is_labelled]):
             raise ValueError(f"data sets {bare} have no annotations: name them, or give the run a teacher")
+        if self.check_every > 1 and self.on_nonfinite == "skip":
+            raise ValueError("on_nonfinite skip has to see every step: set check_every to 1")
+        if self.log_every % self.check_every:
+            raise ValueError(f"log_every {self.log_every} must be a multiple of check_every {self.check_every}")
         keypoints = self.model.skeleton.keypoints
         if strange := set(self.targets.center_keypoints) - set(keypoints):
             raise ValueError(f"targets.center_keypoints: {sorted(strange)} are none of the model's {keypoints}")

@@ -22,6 +22,7 @@ def fit(
     devices: Annotated[int, typer.Option(min=1, help="Devices (processes) per node.")] = 1,
     nodes: Annotated[int, typer.Option(min=1, help="Nodes, with torchrun.")] = 1,
     stop_after: Annotated[int | None, typer.Option(min=1, help="Stop at this step, to be resumed later.")] = None,
+    max_minutes: Annotated[float | None, typer.Option(min=0, help="Stop after so long, to be resumed later.")] = None,
 ) -> None:
     """Train a model; a run that was stopped goes on where its last checkpoint stands."""
     with reporting():
@@ -39,7 +40,13 @@ def fit(
         folder = run or Path("runs") / settings.name
         try:
             weights = fit_model(
-                settings, folder, accelerator=accelerator, devices=devices, nodes=nodes, stop_after=stop_after
+                settings,
+                folder,
+                accelerator=accelerator,
+                devices=devices,
+                nodes=nodes,
+                stop_after=stop_after,
+                max_minutes=max_minutes,
             )
         except RunInterrupted as stop:  # exits as a shell has it
             if rank_zero_only.rank == 0:  # type: ignore[attr-defined]

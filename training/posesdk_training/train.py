@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import math
 import signal
 import time
 from collections.abc import Generator, Iterator
@@ -22,11 +23,13 @@ from posesdk_runtimes.errors import CheckpointError, DataError, DeviceUnavailabl
 from posesdk_training.config import TrainConfig
 from posesdk_training.data.batches import Batch, StepSampler, collate
 from posesdk_training.data.dataset import KeypointDataset
+from posesdk_training.data.resident.source import resident_batches
+from posesdk_training.deferred_step import StepTaker, Taken, step_taker
 from posesdk_training.interruption import RunInterrupted, StopRequest, ignore_signals
 from posesdk_training.run_folder import WEIGHTS_FILE, lock_folder, write_text
 from posesdk_training.run_log import ProgressBar, RunLog
 from posesdk_training.run_state import Run
-from posesdk_training.train_step import NonFiniteLossError, OutOfMemoryFault, Stepper
+from posesdk_training.train_step import NonFiniteLossError, OutOfMemoryFault
 
 __all__ = ["NonFiniteLossError", "OutOfMemoryFault", "RunInterrupted", "fit", "loaded_batches", "make_fabric"]
 
@@ -41,8 +44,11 @@ def fit(
     devices: int = 1,
     nodes: int = 1,
     stop_after: int | None = None,
+    max_minutes: float | None = None,
 ) -> Path:
     """Trains to the end, or until `stop_after` steps, resuming what `folder` holds; gives the weights' path.
+
+    After `max_minutes`, loading included, the run stops at the end of a step and saves, to be gone on with later.
 
     The folder gets `last.ckpt` and `previous.ckpt` (resumable states), `last.safetensors` (averaged weights with their
     `ModelSpec`), `log.csv`, TensorBoard files and the resolved configuration. SIGINT and SIGTERM end the step, save and
@@ -54,9 +60,10 @@ def fit(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"cannot make the run folder {folder}: {error.strerror}; give another with --run") from error
+    deadline = time.monotonic() + 60 * (math.inf if max_minutes is None else max_minutes)
     fabric = make_fabric(config, accelerator=accelerator, devices=devices, nodes=nodes)
     with _processes(fabric), _owned(folder, fabric):
-        _train(config, folder, fabric, stop_after)
+        _train(config, folder, fabric, last_step=min(config.steps, stop_after or config.steps), deadline=deadline)
     return folder / WEIGHTS_FILE
 
 
@@ -109,13 +116,13 @@ def _owned(folder: Path, fabric: Fabric) -> Iterator[None]:
         yield
 
 
-def _train(config: TrainConfig, folder: Path, fabric: Fabric, stop_after: int | None) -> None:
+def _train(config: TrainConfig, folder: Path, fabric: Fabric, *, last_step: int, deadline: float) -> None:
     fabric.seed_everything(config.seed, workers=False, verbose=False)
     run = Run(config, folder, fabric)
     run.resume()
     if fabric.is_global_zero:
         write_text(folder / "config.json", config.model_dump_json(indent=2) + "\n")
-    _loop(run, min(config.steps, stop_after or config.steps))
+    _loop(run, last_step, deadline)
 
 
 def loaded_batches(run: Run) -> Generator[Batch, None, None]:
@@ -124,6 +131,9 @@ def loaded_batches(run: Run) -> Generator[Batch, None, None]:
     Loader processes start at once: one that is forked beside running threads may inherit a lock that nobody opens.
     """
     config, fabric = run.config, run.fabric
+    if config.data.resident:
+        place = {"start": run.step, "rank": fabric.global_rank, "world": fabric.world_size}
+        return _with_plain_faults(iter(resident_batches(config, fabric.device, **place)))
     sampler = StepSampler(config, start=run.step, rank=fabric.global_rank, world=fabric.world_size)
     loader: DataLoader[Any] = DataLoader(
         KeypointDataset(config),
@@ -151,7 +161,7 @@ def _quiet_worker(_: int) -> None:
     torch.set_num_threads(1)
 
 
-def _loop(run: Run, last_step: int) -> None:
+def _loop(run: Run, last_step: int, deadline: float) -> None:
     config, fabric = run.config, run.fabric
     run.module.train()
     first = fabric.is_global_zero
@@ -160,20 +170,34 @@ def _loop(run: Run, last_step: int) -> None:
         stop = stack.enter_context(StopRequest())
         log = stack.enter_context(_log(run)) if first else None
         advance = stack.enter_context(ProgressBar(run.step, last_step, shown=first))
-        stepper, saved = Stepper(run), time.monotonic()
+        taker, saved = step_taker(run), time.monotonic()
+        figures: dict[str, float] = {}
         while run.step < last_step and (of_step := list(islice(batches, config.accumulate))):
-            figures = _taken(run, stepper, of_step)
+            taken = _taken(run, taker, of_step)
             run.step += 1
-            if log is not None:
-                log.add(run.step, figures)
-                run.log_state = log.state()
+            _note(run, log, taken)
+            figures = taken[-1][1] if taken else figures
             advance(figures)
             if asked := _agreed(fabric, stop.signal):
+                _note(run, log, taker.settle())
                 _interrupt(run, asked)
+            if deadline < math.inf and _agreed(fabric, int(time.monotonic() > deadline)):
+                logger.info("stopped after step %d of %d, as its time is up", run.step, config.steps)
+                break
             if time.monotonic() - saved > 60 * config.checkpoint_minutes:
+                _note(run, log, taker.settle())
                 run.save()
                 saved = time.monotonic()
+        _note(run, log, taker.settle())
     run.save()
+
+
+def _note(run: Run, log: RunLog | None, taken: Taken) -> None:
+    if log is None:
+        return
+    for step, figures in taken:
+        log.add(step, figures)
+    run.log_state = log.state()
 
 
 def _log(run: Run) -> RunLog:
@@ -181,12 +205,13 @@ def _log(run: Run) -> RunLog:
     return RunLog(run.folder, step=run.step, every=run.config.log_every, samples=samples, state=run.log_state)
 
 
-def _taken(run: Run, stepper: Stepper, batches: list[Batch]) -> dict[str, float]:
-    """The figures of a step; a run that has no memory for it saves what it has."""
+def _taken(run: Run, taker: StepTaker, batches: list[Batch]) -> Taken:
+    """Figures of steps, once they are read; a run that has no memory for a step saves what it has."""
     try:
-        return stepper.take(batches)
+        return taker.take(batches)
     except OutOfMemoryFault:
         try:
+            taker.settle()
             run.save()
         except CheckpointError as error:
             logger.warning("%s", error)

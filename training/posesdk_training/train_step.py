@@ -13,7 +13,7 @@ from posesdk_training.data.batches import Batch
 from posesdk_training.optimizer import learning_rate
 from posesdk_training.run_state import Run
 
-__all__ = ["NonFiniteLossError", "OutOfMemoryFault", "Stepper"]
+__all__ = ["NonFiniteLossError", "OutOfMemoryFault", "Stepper", "is_out_of_memory", "memory_advice"]
 
 logger = logging.getLogger(__name__)
 
@@ -60,10 +60,10 @@ class Stepper:
             self._undo()
             return self._leave_out(str(fault))
         except RuntimeError as error:  # OutOfMemoryError is one
-            if not (isinstance(error, torch.OutOfMemoryError) or CPU_OUT_OF_MEMORY in str(error)):
+            if not is_out_of_memory(error):
                 raise
             self._undo()
-            raise OutOfMemoryFault(self._memory_advice(batches, error)) from error
+            raise OutOfMemoryFault(memory_advice(run, batches, error)) from error
         run.wrapped_optimizer.step()
         run.average.update(run.network)
         self._statistics.keep()
@@ -144,16 +144,23 @@ class Stepper:
             "on_nonfinite=skip"
         )
 
-    def _memory_advice(self, batches: Sequence[Batch], error: RuntimeError) -> str:
-        run, config = self._run, self._run.config
-        phase = config.phases.index(config.phase_at(run.step))
-        side = max(batch.images.shape[-1] for batch in batches)
-        lower = f"batch_size (and raise accumulate), phases.{phase}.sizes"
-        precision = " or use precision bf16-mixed" if config.precision == "32-true" else ""
-        return (
-            f"step {run.step} (phase {phase}, {config.batch_size} crops of {side} px) ran out of memory on "
-            f"{run.fabric.device}: {str(error).partition(chr(10))[0]} Lower {lower}{precision}"
-        )
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch says so; on a CPU that is a plain RuntimeError."""
+    return isinstance(error, torch.OutOfMemoryError) or CPU_OUT_OF_MEMORY in str(error)
+
+
+def memory_advice(run: Run, batches: Sequence[Batch], error: RuntimeError) -> str:
+    """The message for a step whose batches do not fit."""
+    config = run.config
+    phase = config.phases.index(config.phase_at(run.step))
+    side = max(batch.images.shape[-1] for batch in batches)
+    lower = f"batch_size (and raise accumulate), phases.{phase}.sizes"
+    precision = " or use precision bf16-mixed" if config.precision == "32-true" else ""
+    return (
+        f"step {run.step} (phase {phase}, {config.batch_size} crops of {side} px) ran out of memory on "
+        f"{run.fabric.device}: {str(error).partition(chr(10))[0]} Lower {lower}{precision}"
+    )
 
 
 class _Statistics:

@@ -17,6 +17,8 @@ __all__ = ["KeptPoses", "adaptation_losses", "keep_poses", "losses_of_poses"]
 FOREGROUND_SIGMAS = 3
 """Cells this many sigmas around the keypoint are the foreground of the refined target."""
 BACKGROUND_WEIGHT = 0.1
+FAR = 1e6
+"""Net px, outside of every input."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,7 @@ def adaptation_losses(model: LogoCap, maps: DenseMaps, batch: Batch, config: Los
         center_maps = upsample(maps.heatmaps[:, -1:])[:, 0]
         centers = select_centers(center_maps, spec.decode.max_people, spec.frame)
         poses = initial_poses(centers, maps.offsets.float(), spec.frame)
+        poses = poses.nan_to_num(0.0, posinf=FAR, neginf=-FAR)  # no index may come from what is no number
     return losses_of_poses(model, maps, poses, keypoints=batch.keypoints, areas=batch.areas, config=config)
 
 

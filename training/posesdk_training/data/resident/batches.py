@@ -40,6 +40,8 @@ def require_supported(config: TrainConfig) -> None:
         faults.append(f"model.frame={config.model.frame} (it has consistent)")
     if config.augment.crop.kind != "person":
         faults.append(f"augment.crop.kind={config.augment.crop.kind} (it has person)")
+    if config.augment.occluders is not None:
+        faults.append("augment.occluders (it has none)")
     if config.targets.offset_window != "gaussian":
         faults.append(f"targets.offset_window={config.targets.offset_window} (it has gaussian)")
     if faults:
