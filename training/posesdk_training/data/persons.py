@@ -1,5 +1,6 @@
 """One person out of an annotation, repaired where that is right; the faults are counted."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,8 @@ from posesdk_training.data.records import PersonRecord, Region
 __all__ = ["ImageSize", "PersonReader"]
 
 Floats = NDArray[np.float32]
-Box = NDArray[np.float64]
+Box = tuple[float, float, float, float]
+"""x0, y0, x1, y1 in px."""
 ImageSize = tuple[float, float] | None
 """Width and height in px, None where the file does not say."""
 
@@ -63,11 +65,11 @@ class PersonReader:
         keypoints = np.zeros((len(self.order), 3), dtype=np.float32)
         found = self.order >= 0
         keypoints[found] = own[self.order[found]]
-        left, top, right, bottom = (float(value) for value in whole)
+        left, top, right, bottom = whole
         region = polygons or [[left, top, right, top, right, bottom, left, bottom]]
         area = self._area(annotation, (right - left) * (bottom - top), place)
         is_crowd = bool(annotation.get("iscrowd", 0))
-        return PersonRecord(keypoints, box.astype(np.float32), area, is_crowd), region
+        return PersonRecord(keypoints, np.array(box, dtype=np.float32), area, is_crowd), region
 
     def _keypoints(self, annotation: dict[str, Any], size: ImageSize, place: str) -> Floats:
         """(count, 3), zeros where nothing is labelled."""
@@ -83,17 +85,18 @@ class PersonReader:
                 f"{self.source}: {place} has {len(points)} keypoints, the skeleton has {self.count}; "
                 "give the data set its own skeleton, or correct the file"
             )
+        if _is_plain(points, size):
+            return points
         labelled = ~(points[:, 2] <= 0)
         wrong = ~np.isfinite(points).all(1)
         strange = ~wrong & ((points[:, 2] < 0) | (points[:, 2] > 2))
         outside = labelled & ~wrong & _is_outside(points, size)
-        if wrong.any() or strange.any() or outside.any():
-            self.faults.add(NOT_A_NUMBER, place, int((wrong & labelled).sum()))
-            self.faults.add(STRANGE_VISIBILITY, place, int(strange.sum()))
-            self.faults.add(OUTSIDE, place, int(outside.sum()))
-            points = points.copy()
-            points[:, 2] = points[:, 2].clip(0, 2)
-            points[wrong | outside] = 0
+        self.faults.add(NOT_A_NUMBER, place, int((wrong & labelled).sum()))
+        self.faults.add(STRANGE_VISIBILITY, place, int(strange.sum()))
+        self.faults.add(OUTSIDE, place, int(outside.sum()))
+        points = points.copy()
+        points[:, 2] = points[:, 2].clip(0, 2)
+        points[wrong | outside] = 0
         return points
 
     def _box(
@@ -107,7 +110,9 @@ class PersonReader:
             if whole is None or _cut(whole, size) is None:
                 return None, None
             self.faults.add(DERIVED_BOX, place)
-        elif size is not None and (whole[:2].min() < -BOX_BORDER or (whole[2:] > np.add(size, BOX_BORDER)).any()):
+        elif size is not None and (
+            min(whole[:2]) < -BOX_BORDER or whole[2] > size[0] + BOX_BORDER or whole[3] > size[1] + BOX_BORDER
+        ):
             self.faults.add(CUT_BOX, place)
         else:
             return whole, whole
@@ -134,6 +139,13 @@ class PersonReader:
         return None
 
 
+def _is_plain(points: Floats, size: ImageSize) -> bool:
+    """Whether nothing can be wrong with keypoints: all are numbers within the image, with v from 0 to 2."""
+    low, high = points.min(0).tolist(), points.max(0).tolist()
+    last = (np.finfo(np.float32).max,) * 2 if size is None else (size[0] - 1 + BORDER, size[1] - 1 + BORDER)
+    return bool(min(low[:2]) >= -BORDER and low[2] >= 0 and high[0] <= last[0] and high[1] <= last[1] and high[2] <= 2)
+
+
 def _is_outside(points: Floats, size: ImageSize) -> NDArray[np.bool_]:
     if size is None:
         return np.zeros(len(points), dtype=np.bool_)
@@ -142,20 +154,21 @@ def _is_outside(points: Floats, size: ImageSize) -> NDArray[np.bool_]:
 
 
 def _given_box(given: Any) -> Box | None:
-    """x, y, width, height as xyxy, None for what is no box with an extent."""
-    if not isinstance(given, Sequence) or len(given) != 4 or any(not isinstance(v, int | float) for v in given):
+    """x, y, width, height as a box, None for what is none with an extent."""
+    if not isinstance(given, Sequence) or len(given) != 4 or not all(isinstance(v, int | float) for v in given):
         return None
     x, y, width, height = given
-    box = np.array([x, y, x + width, y + height], dtype=np.float64)
-    return box if np.isfinite(box).all() and width > 0 and height > 0 else None
+    box = (float(x), float(y), float(x + width), float(y + height))
+    return box if width > 0 and height > 0 and all(map(math.isfinite, box)) else None
 
 
 def _cut(box: Box, size: ImageSize) -> Box | None:
     """The part of a box that lies in the image, None for one that does not."""
     if size is None:
         return box
-    inside = np.clip(box, 0, np.array([*size, *size]))
-    return inside if (inside[2:] > inside[:2]).all() else None
+    width, height = size
+    inside = (max(box[0], 0.0), max(box[1], 0.0), min(box[2], width), min(box[3], height))
+    return inside if inside[2] > inside[0] and inside[3] > inside[1] else None
 
 
 def _box_of_region(region: Region) -> Box | None:
@@ -170,15 +183,17 @@ def _box_of_keypoints(points: Floats) -> Box | None:
     box = _with_extent(points[points[:, 2] > 0, :2].astype(np.float64))
     if box is None:
         return None
-    margin = KEYPOINT_MARGIN * (box[2:] - box[:2])
-    return np.concatenate([box[:2] - margin, box[2:] + margin])
+    left, top, right, bottom = box
+    across, down = KEYPOINT_MARGIN * (right - left), KEYPOINT_MARGIN * (bottom - top)
+    return left - across, top - down, right + across, bottom + down
 
 
-def _with_extent(points: Box) -> Box | None:
+def _with_extent(points: NDArray[np.float64]) -> Box | None:
+    """The box around points (n, 2)."""
     if len(points) < 2:
         return None
-    box = np.concatenate([points.min(0), points.max(0)])
-    return box if (box[2:] > box[:2]).all() else None
+    (left, top), (right, bottom) = points.min(0).tolist(), points.max(0).tolist()
+    return (left, top, right, bottom) if right > left and bottom > top else None
 
 
 def _is_polygon(value: Any) -> bool:
