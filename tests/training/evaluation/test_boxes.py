@@ -140,3 +140,10 @@ def test_both_backends_give_the_same_figures(tmp_path, people, mode, expand):
 def test_no_results_find_nobody(tmp_path, people):
     found = evaluate_boxes(load(tmp_path, people, [person(1, 1, BOXES["M"])]), [])
     assert found.recall["all"] == 0.0
+
+
+def test_results_on_other_images_do_not_count(tmp_path, people):
+    truth = load(tmp_path, people, [person(1, 1, BOXES["L"]), person(2, 2, BOXES["L"])])
+    results = [pose(1, BOXES["L"], 0.5), pose(2, BOXES["S"], 0.9)]
+    found = evaluate_boxes(truth.of_images([1]), results)
+    assert (found.precision["all"], found.recall["all"], found.persons["all"]) == pytest.approx((100.0, 100.0, 1))

@@ -102,6 +102,12 @@ def test_results_with_a_box_are_refused(truth, people):
         evaluate_keypoints(truth, results)
 
 
+def test_results_on_images_of_another_file_are_refused(truth, people):
+    results = [{**people.results_from(truth.path)[0], "image_id": 99}]
+    with pytest.raises(ValueError, match="results on image 99"):
+        evaluate_keypoints(truth, results)
+
+
 @pytest.fixture
 def crowdpose_file(tmp_path, people):
     """Six images of all crowd levels with two or three persons each, without areas; one of them is not labelled."""

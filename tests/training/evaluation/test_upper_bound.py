@@ -107,6 +107,14 @@ def test_pose_where_nobody_is_stays(truth, people):
     assert bound_of(truth, [stray]).results == [stray]
 
 
+@pytest.mark.parametrize("match", MATCH_RULES)
+def test_person_whose_keypoints_are_all_missing_moves_nothing(tmp_path, people, match):
+    person = people.annotation(1, 1, np.random.default_rng(5), labelled=0) | {"num_keypoints": 3}
+    truth = load_ground_truth(people.write_truth(tmp_path / "one.json", [person]))
+    initial = people.results_from(truth.path)
+    assert bound_of(truth, initial, match=match).results == initial
+
+
 def test_rules_choose_different_persons(tmp_path, people):
     """The first person has more keypoints to sum over, the second one fits better where it is labelled."""
     rng = np.random.default_rng(6)

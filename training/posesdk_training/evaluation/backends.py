@@ -56,9 +56,11 @@ def curves(truth: GroundTruth, results: Results, setting: Setting, backend: Back
 def new_evaluation(truth: GroundTruth, results: Results, setting: Setting, backend: Backend = "pycocotools") -> Any:
     """An evaluation object of the backend, ready for `evaluate()`; it has copies of everything, and prints.
 
-    Annotations and results are numbered from 1 in it, in their order.
+    Annotations and results are numbered from 1 in it, in their order. Raises ValueError for results on images that the
+    annotations do not have.
     """
     coco_class, evaluation_class = _classes(backend)
+    _check_images(truth, results)
     # An evaluation writes into annotations and results, and takes a person of number 0 for nobody.
     numbered = [entry | {"id": number} for number, entry in enumerate(truth.tree["annotations"], start=1)]
     annotated = truth.tree | {"annotations": numbered}
@@ -79,6 +81,15 @@ def new_evaluation(truth: GroundTruth, results: Results, setting: Setting, backe
     if setting.detections is not None:
         parameters.maxDets = [setting.detections]
     return evaluation
+
+
+def _check_images(truth: GroundTruth, results: Results) -> None:
+    there = {entry["id"] for entry in truth.tree["images"]}
+    if strange := sorted({result["image_id"] for result in results} - there):
+        raise ValueError(
+            f"results on image {strange[0]}, which annotations {truth.path} do not have: were they made with another "
+            "file?"
+        )
 
 
 def _coco(coco_class: Any, tree: dict[str, Any]) -> Any:

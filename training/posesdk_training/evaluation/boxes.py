@@ -70,10 +70,12 @@ def evaluate_boxes(
 
 
 def pose_boxes(truth: GroundTruth, results: Results, expand: float) -> Results:
-    """Keypoint results as box results (x, y, width, height), grown by `expand` and cut to the image."""
+    """Keypoint results on the images of `truth` as boxes (x, y, width, height), grown by `expand`, cut to the image."""
     images = truth.images
     boxes = []
     for result in results:
+        if result["image_id"] not in images:
+            continue
         points = np.asarray(result["keypoints"], np.float64).reshape(-1, 3)[:, :2]
         low, high = points.min(axis=0), points.max(axis=0)
         margin = (high - low) * expand / 2

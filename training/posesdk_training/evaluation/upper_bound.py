@@ -52,6 +52,8 @@ def upper_bound(
         raise ValueError(f"upper bound: the window must be odd, so that it has a center, got {window}")
     people: dict[int, list[dict[str, Any]]] = {}
     for person in truth.persons:
+        if not any(person["keypoints"][2::3]):
+            continue  # counted as labelled, and is not
         people.setdefault(person["image_id"], []).append(person)
     moved: Results = []
     before, after = [], []
