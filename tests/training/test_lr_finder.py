@@ -59,6 +59,14 @@ def test_loss_that_only_rises_has_no_steepest_descent() -> None:
     assert found.rate is not None
 
 
+def test_scatter_of_a_trained_models_losses_is_no_descent() -> None:
+    scatter = np.random.default_rng(1).normal(0, 0.5, len(RATES))
+    rise = np.exp(np.clip(6 * (np.log10(RATES) + 2), -50, 3))
+    found = suggest(RangeTest(RATES, 5 + scatter + rise, diverged=True))
+    assert found.steepest is None
+    assert found.rate == pytest.approx(1e-3, rel=0.6)
+
+
 def test_smoothing_keeps_a_constant_and_averages_noise() -> None:
     assert np.allclose(smooth(np.full(50, 2.5)), 2.5)
     noisy = np.random.default_rng(0).normal(0, 1, 400)

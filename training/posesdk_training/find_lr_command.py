@@ -60,7 +60,7 @@ def find_lr(
         typer.echo(f"{len(test.losses)} of {steps} steps; {ending}")
         typer.echo(f"steepest descent at {_shown(suggestion.steepest)}; risen again at {_shown(suggestion.risen)}")
         if suggestion.rate is None:
-            typer.echo("no suggestion: the loss never fell; take more steps, or rates from a wider range")
+            typer.echo("no suggestion: the loss neither fell nor rose; take more steps, or rates from a wider range")
         else:
             typer.echo(f"suggested: --set optimizer.learning_rate={suggestion.rate:.2g}")
 

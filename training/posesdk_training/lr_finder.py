@@ -36,6 +36,8 @@ SMOOTHING = 0.03
 """Sigma of the smoothing, as a share of all steps."""
 RISEN = 1.2
 """Times the lowest smoothed loss, and not below the first: where the loss counts as risen."""
+CERTAIN = 4.0
+"""Standard errors of the smoothed loss; it is compared at many rates, of which the lowest is taken."""
 MARGIN = 10.0
 """How far below the rate of divergence a rate is safe."""
 
@@ -51,7 +53,10 @@ class RangeTest:
 
 @dataclass(frozen=True)
 class Suggestion:
-    """Rates that a test speaks for: where the loss falls fastest, and where it has risen again; None where nowhere."""
+    """Rates that a test speaks for: where the loss falls fastest, and where it has risen again; None where nowhere.
+
+    A model that is trained already may have no fall beyond the scatter of its losses.
+    """
 
     steepest: float | None
     risen: float | None
@@ -146,6 +151,14 @@ def smooth(losses: Floats) -> Floats:
     return np.asarray(weights @ losses / weights.sum(1), np.float64)
 
 
+def _falls(losses: Floats, curve: Floats, bottom: int) -> bool:
+    """Whether the smoothed curve falls to its bottom by more than the scatter of single losses explains."""
+    scatter = float((losses - curve)[: bottom + 1].std())
+    averaged = 2 * math.sqrt(math.pi) * max(1.0, SMOOTHING * len(losses))  # losses that a Gaussian window amounts to
+    fall = float(curve[: bottom + 1].max() - curve[bottom])
+    return bottom > 0 and fall > CERTAIN * scatter / math.sqrt(averaged)
+
+
 def suggest(test: RangeTest) -> Suggestion:
     """The rates that a test speaks for. Raises DataError for one that ended before it had begun."""
     if len(test.losses) < SETTLED:
@@ -156,7 +169,7 @@ def suggest(test: RangeTest) -> Suggestion:
     curve = smooth(test.losses)
     bottom = int(curve.argmin())
     steepest = None
-    if bottom > 0:
+    if _falls(test.losses, curve, bottom):
         slopes = np.gradient(curve, np.log(test.rates))[: bottom + 1]
         steepest = float(test.rates[slopes.argmin()])
     beyond = np.nonzero(curve[bottom:] > max(float(curve[0]), RISEN * float(curve[bottom])))[0]
