@@ -214,6 +214,43 @@ def test_unreadable_image_is_skipped_with_one_warning(make, caplog, capfd):
     assert "imread" not in capfd.readouterr().err  # OpenCV keeps quiet
 
 
+def test_unreadable_image_is_told_once_by_all_loader_processes(make, capfd):
+    config = make([annotation(n, n) for n in (1, 2, 3)], broken=(2,))
+    dataset = KeypointDataset(config)
+    capfd.readouterr()
+    loader = DataLoader(
+        dataset, batch_sampler=StepSampler(config), num_workers=2, collate_fn=collate, worker_init_fn=_log_to_stderr
+    )
+    assert len(list(loader)) == 10
+    assert capfd.readouterr().err.count("2.png") == 1
+    assert dataset.skipped == 1
+
+
+def _log_to_stderr(_):
+    logging.getLogger("posesdk_training").addHandler(logging.StreamHandler())
+
+
+def test_missing_image_is_skipped(make, tmp_path):
+    config = make([annotation(n, n) for n in (1, 2, 3)])
+    (tmp_path / "3.png").unlink()
+    dataset = KeypointDataset(config)
+    assert {dataset[at(number)]["name"] for number in range(12)} == {"set/1.png", "set/2.png"}
+
+
+@pytest.mark.parametrize(("images", "workers"), [(2, 0), (1, 0), (2, 2)])
+def test_cached_images_are_bounded_over_all_loader_processes(make, tmp_path, images, workers):
+    room = images * SIDE * SIDE * 3 / 2**30
+    config = make([annotation(n, n) for n in (1, 2, 3)])
+    data = config.data.model_copy(update={"cache_images": True, "cache_gib": room, "workers": workers})
+    dataset = KeypointDataset(config.model_copy(update={"data": data}))
+    first = [dataset[at(number)] for number in range(6)]
+    for number in (1, 2, 3):
+        (tmp_path / f"{number}.png").write_bytes(b"no image any more")
+    kept = {dataset[at(number)]["name"] for number in range(6)}
+    assert len({sample["name"] for sample in first}) == 3
+    assert len(kept) == images // max(1, workers)
+
+
 def test_set_of_unreadable_images_is_an_error(make):
     with pytest.raises(DataError, match="could not be read"):
         KeypointDataset(make([annotation(1, 1)], photos=1, broken=(1,)))[at(0)]
@@ -237,7 +274,8 @@ def test_collate_widens_weight_maps_of_one_channel(make):
 def test_batch_moves_to_a_device_whole(make):
     sample = KeypointDataset(make([annotation(1, 1)], photos=1))[at(0)]
     batch = collate([sample]).to(torch.device("meta"))
-    for value in vars(batch).values():
+    assert batch.names == ("set/1.png",)
+    for value in (value for name, value in vars(batch).items() if name != "names"):
         assert all(tensor.is_meta for tensor in (value if isinstance(value, list) else [value]))
 
 

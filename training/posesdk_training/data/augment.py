@@ -149,16 +149,35 @@ def jitter_colors(rng: np.random.Generator, image: Image) -> Image:
     """Random brightness, contrast, saturation, color cast, gray, blur and noise."""
     values = image.astype(np.float32)
     if rng.random() < 0.8:
-        values = values * np.float32(rng.uniform(0.6, 1.4)) + np.float32(rng.uniform(-25, 25))
-        gray = values.mean(2, keepdims=True)
-        values = gray + (values - gray) * np.float32(rng.uniform(0.3, 1.5))
-        mean = values.mean()
-        values = mean + (values - mean) * np.float32(rng.uniform(0.6, 1.4))
-        values *= rng.uniform(0.88, 1.12, 3).astype(np.float32)
+        _adjust(rng, values)
     if rng.random() < 0.08:
-        values = np.repeat(values.mean(2, keepdims=True), 3, axis=2)
+        values = _gray(values)
     if rng.random() < 0.12:
         values = cv2.GaussianBlur(values, (0, 0), rng.uniform(0.4, 1.3))  # type: ignore[assignment]
     if rng.random() < 0.2:
-        values = values + rng.standard_normal(values.shape, dtype=np.float32) * np.float32(rng.uniform(1, 10))
-    return np.clip(values, 0, 255).astype(np.uint8)
+        noise = rng.standard_normal(values.shape, dtype=np.float32)
+        noise *= np.float32(rng.uniform(1, 10))
+        values += noise
+    return np.clip(values, 0, 255, out=values).astype(np.uint8)
+
+
+def _adjust(rng: np.random.Generator, values: NDArray[np.float32]) -> None:
+    """Brightness, saturation, contrast and cast, in place: float arrays of three channels are slow to broadcast."""
+    values *= np.float32(rng.uniform(0.6, 1.4))
+    values += np.float32(rng.uniform(-25, 25))
+    gray = _gray(values)
+    values -= gray
+    values *= np.float32(rng.uniform(0.3, 1.5))
+    values += gray
+    mean = values.mean()
+    values -= mean
+    values *= np.float32(rng.uniform(0.6, 1.4))
+    values += mean
+    cast = rng.uniform(0.88, 1.12, 3).astype(np.float32)
+    values.reshape(len(values), -1)[:] *= np.tile(cast, values.shape[1])
+
+
+def _gray(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(H, W, 3) the mean of the channels in all of them."""
+    mean = (values[..., 0] + values[..., 1] + values[..., 2]) / np.float32(3)
+    return np.asarray(cv2.merge((mean, mean, mean)))

@@ -76,10 +76,10 @@ class KeypointDataset(Dataset[dict[str, Any]]):
         weights = targets.heatmap_weights * self._mask(record, placement, keypoint_set)
         return {
             "name": f"{keypoint_set.config.name}/{record.path.name}",
-            "image": np.ascontiguousarray(pixels[..., ::-1].transpose(2, 0, 1)),
-            "heatmaps": targets.heatmaps.astype(np.float16),
-            "heatmap_weights": weights.astype(np.float16),
-            "offsets": targets.offsets.astype(np.float16),
+            "image": np.stack(cv2.split(pixels)[::-1]),
+            "heatmaps": _half(targets.heatmaps),
+            "heatmap_weights": _half(weights),
+            "offsets": _half(targets.offsets),
             "offset_weights": targets.offset_weights,
             "keypoints": keypoints,
             "areas": areas,
@@ -157,6 +157,11 @@ class KeypointDataset(Dataset[dict[str, Any]]):
             return mask[None].astype(np.float32)
         channels = np.append(keypoint_set.annotated, True).astype(np.float32)
         return channels[:, None, None] * mask
+
+
+def _half(values: Floats) -> NDArray[np.float16]:
+    """As `astype`, which takes sixteen times as long."""
+    return cv2.convertFp16(values).view(np.float16)
 
 
 def _erase(mask: NDArray[np.uint8], region: Region, placement: Placement, *, consistent: bool) -> None:

@@ -58,15 +58,14 @@ def encode_dense(persons: GridPersons, map_size: tuple[int, int], config: Target
     count = persons.keypoints.shape[1]
     heatmaps = np.zeros((count + 1, height, width), dtype=np.float32)
     weights = np.full((1, height, width), config.background_weight, dtype=np.float32)
-    for person in range(len(persons.keypoints)):
+    for person, keypoints in enumerate(persons.keypoints):
         size = float(persons.sizes[person])
         sigma = _sigma(size, config.keypoint_sigma, config.keypoint_sigma_per_size, config.keypoint_sigma_range)
-        for index, point in enumerate(persons.keypoints[person]):
-            if point[2] > 0:
-                _draw_gaussian(heatmaps[index], weights[0], point, sigma)
-        center_sigma = _sigma(size, config.center_sigma, config.center_sigma_per_size, config.center_sigma_range)
+        visible = np.flatnonzero(keypoints[:, 2] > 0)
+        _draw_gaussians(heatmaps, visible, weights[0], keypoints[visible], sigma)
+        sigma = _sigma(size, config.center_sigma, config.center_sigma_per_size, config.center_sigma_range)
         if persons.centers[person, 2] > 0:
-            _draw_gaussian(heatmaps[count], weights[0], persons.centers[person], center_sigma)
+            _draw_gaussians(heatmaps, np.array([count]), weights[0], persons.centers[person : person + 1], sigma)
     offsets, offset_weights = _encode_offsets(persons, map_size, config)
     return DenseTargets(heatmaps, weights, offsets, offset_weights)
 
@@ -75,19 +74,29 @@ def _sigma(size: float, fixed: float, per_size: float | None, limits: tuple[floa
     return fixed if per_size is None else float(np.clip(per_size * size, *limits))
 
 
-def _draw_gaussian(heatmap: Floats, weights: Floats, point: Floats, sigma: float) -> None:
-    height, width = heatmap.shape
-    x, y = float(point[0]), float(point[1])
-    if int(x) < 0 or int(y) < 0 or int(x) >= width or int(y) >= height:
-        return
-    left, top = max(0, int(np.floor(x - 3 * sigma - 1))), max(0, int(np.floor(y - 3 * sigma - 1)))
-    right = min(width, int(np.ceil(x + 3 * sigma + 2)))
-    bottom = min(height, int(np.ceil(y + 3 * sigma + 2)))
-    along_x = np.exp(-((np.arange(left, right, dtype=np.float32) - x) ** 2) / (2 * sigma**2))
-    along_y = np.exp(-((np.arange(top, bottom, dtype=np.float32) - y) ** 2) / (2 * sigma**2))
-    patch = heatmap[top:bottom, left:right]
-    np.maximum(patch, along_y[:, None] * along_x[None, :], out=patch)
-    weights[top:bottom, left:right] = 1.0
+def _draw_gaussians(
+    heatmaps: Floats, channels: NDArray[np.intp], weights: Floats, points: Floats, sigma: float
+) -> None:
+    """Draws the points (n, 3) into their channels (n,); points outside of the map are left out."""
+    height, width = weights.shape
+    inside = (points[:, :2].astype(np.int64) >= 0).all(1) & (points[:, 0] < width) & (points[:, 1] < height)
+    channels, points = channels[inside], points[inside, :2]
+    along_x, along_y = _gaussian(points[:, 0], width, sigma), _gaussian(points[:, 1], height, sigma)
+    exact = points.astype(np.float64)
+    first = np.maximum(np.floor(exact - 3 * sigma - 1).astype(np.int64), 0)
+    last = np.minimum(np.ceil(exact + 3 * sigma + 2).astype(np.int64), (width, height))
+    for channel, (left, top), (right, bottom), row, column in zip(
+        channels.tolist(), first.tolist(), last.tolist(), along_x, along_y, strict=True
+    ):
+        patch = heatmaps[channel, top:bottom, left:right]
+        np.maximum(patch, column[top:bottom, None] * row[None, left:right], out=patch)
+        weights[top:bottom, left:right] = 1.0
+
+
+def _gaussian(positions: Floats, length: int, sigma: float) -> Floats:
+    """(n, length) a Gaussian around each of n positions."""
+    distances = np.arange(length, dtype=np.float32) - positions[:, None]
+    return np.asarray(np.exp(-(distances**2) / (2 * sigma**2)))
 
 
 def _encode_offsets(persons: GridPersons, map_size: tuple[int, int], config: TargetConfig) -> tuple[Floats, Floats]:
@@ -137,21 +146,26 @@ def _fill_gaussians(offsets: Floats, weights: Floats, persons: GridPersons, conf
         size = float(persons.sizes[person])
         sigma = _sigma(size, config.center_sigma, config.center_sigma_per_size, config.center_sigma_range)
         reach = sigma * float(np.sqrt(-2 * np.log(config.offset_gaussian_level)))
-        left, right = int(np.ceil(x - reach)), int(np.floor(x + reach)) + 1
-        top, bottom = int(np.ceil(y - reach)), int(np.floor(y + reach)) + 1
-        rows, columns = _cells(left, right, top, bottom, map_size=(height, width))
+        left, right = max(0, int(np.ceil(x - reach))), min(width, int(np.floor(x + reach)) + 1)
+        top, bottom = max(0, int(np.ceil(y - reach))), min(height, int(np.floor(y + reach)) + 1)
+        if left >= right or top >= bottom:
+            continue
+        columns, rows = np.arange(left, right)[None, :], np.arange(top, bottom)[:, None]
+        window = np.s_[top:bottom, left:right]
         distance = (columns - x) ** 2 + (rows - y) ** 2
-        former = distances[rows, columns]
+        former = distances[window]
         wins = (distance < reach**2) & ((former == 0) | (distance + 1e-6 < former))
-        r, c = rows[wins], columns[wins]
-        distances[r, c] = distance[wins] + 1e-6
-        weights[:, :, r, c] = 0.0  # the cell changes hands, for unlabelled keypoints too
+        np.copyto(former, distance + 1e-6, where=wins, casting="same_kind")
+        points = persons.keypoints[person]
+        visible = points[:, 2] > 0
         weight = _offset_weight(persons, person, (height, width), config)
-        for index, (point_x, point_y, visible) in enumerate(persons.keypoints[person]):
-            if visible > 0:
-                offsets[index, 0, r, c] = c - point_x
-                offsets[index, 1, r, c] = r - point_y
-                weights[index, :, r, c] = weight
+        # The cell changes hands, for unlabelled keypoints too.
+        taken = np.where(visible, np.float32(weight), np.float32(0))
+        np.copyto(weights[:, :, top:bottom, left:right], taken[:, None, None, None], where=wins)
+        drawn = wins & visible[:, None, None]
+        x_offsets, y_offsets = columns - points[:, 0, None, None], rows - points[:, 1, None, None]
+        np.copyto(offsets[:, 0, top:bottom, left:right], x_offsets, where=drawn, casting="same_kind")
+        np.copyto(offsets[:, 1, top:bottom, left:right], y_offsets, where=drawn, casting="same_kind")
 
 
 def _cells(
