@@ -12,9 +12,11 @@ from typing import Any
 import torch
 from lightning.fabric import Fabric
 
+from posesdk.manifest import FLOAT_VARIANT
 from posesdk_runtimes.errors import CheckpointError, DataError
 from posesdk_training.checkpoint import load_checkpoint, save_checkpoint
 from posesdk_training.config import TrainConfig
+from posesdk_training.evaluated_model import EvaluatedModel
 from posesdk_training.models.build import build_model
 from posesdk_training.models.logocap import LogoCap
 from posesdk_training.models.synced_norm import synchronise_norms
@@ -31,6 +33,7 @@ from posesdk_training.run_folder import (
     write_state,
 )
 from posesdk_training.torch_file import read_torch_weights
+from posesdk_training.torch_runtime import torch_pipeline
 
 __all__ = ["Run"]
 
@@ -99,6 +102,14 @@ class Run:
         """Keeps the averaged weights as the best so far, by their validation AP."""
         self.best_ap = ap
         self._write_weights(BEST_FILE, validation_ap=f"{ap:.6f}")
+
+    def averaged_model(self) -> EvaluatedModel:
+        """The averaged weights as they are, ready to be looked at on the run's device."""
+        network = build_model(self.config.model)
+        network.load_state_dict(self.average.state_dict())
+        place = str(self.fabric.device)
+        pipeline = torch_pipeline(network, device=place)
+        return EvaluatedModel(self.config.name, FLOAT_VARIANT, pipeline, "torch", place, "fp32")
 
     def _write_weights(self, name: str, **notes: str) -> None:
         """With how long the weights were trained, on what, and under which licence they stand."""

@@ -26,6 +26,7 @@ from posesdk_training.data.dataset import KeypointDataset
 from posesdk_training.data.resident.source import resident_batches
 from posesdk_training.deferred_step import StepTaker, Taken, step_taker
 from posesdk_training.interruption import RunInterrupted, StopRequest, ignore_signals
+from posesdk_training.observation import Observation
 from posesdk_training.run_folder import WEIGHTS_FILE, lock_folder, write_text
 from posesdk_training.run_log import ProgressBar, RunLog
 from posesdk_training.run_state import Run
@@ -51,10 +52,10 @@ def fit(
     After `max_minutes`, loading included, the run stops at the end of a step and saves, to be gone on with later.
 
     The folder gets `last.ckpt` and `previous.ckpt` (resumable states), `last.safetensors` (averaged weights with their
-    `ModelSpec`), `log.csv`, TensorBoard files and the resolved configuration. SIGINT and SIGTERM end the step, save and
-    raise RunInterrupted. Raises DataError for data or a folder that cannot be used, DeviceUnavailableError,
-    CheckpointError for a state that cannot be resumed or saved, NonFiniteLossError when the loss or its gradient is no
-    number, and OutOfMemoryFault.
+    `ModelSpec`), `log.csv`, TensorBoard files, the resolved configuration, and what preview and validation give.
+    SIGINT and SIGTERM end the step, save and raise RunInterrupted. Raises DataError for data or a folder that cannot
+    be used, DeviceUnavailableError, CheckpointError for a state that cannot be resumed or saved, NonFiniteLossError
+    when the loss or its gradient is no number, and OutOfMemoryFault.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -169,6 +170,7 @@ def _loop(run: Run, last_step: int, deadline: float) -> None:
         batches = stack.enter_context(closing(loaded_batches(run)))
         stop = stack.enter_context(StopRequest())
         log = stack.enter_context(_log(run)) if first else None
+        observation = None if log is None else Observation(run, log)
         advance = stack.enter_context(ProgressBar(run.step, last_step, shown=first))
         taker, saved = step_taker(run), time.monotonic()
         figures: dict[str, float] = {}
@@ -184,6 +186,8 @@ def _loop(run: Run, last_step: int, deadline: float) -> None:
             if deadline < math.inf and _agreed(fabric, int(time.monotonic() > deadline)):
                 logger.info("stopped after step %d of %d, as its time is up", run.step, config.steps)
                 break
+            if observation is not None:
+                observation.look(last=run.step == config.steps)
             if time.monotonic() - saved > 60 * config.checkpoint_minutes:
                 _note(run, log, taker.settle())
                 run.save()
