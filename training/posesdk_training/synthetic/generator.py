@@ -32,7 +32,7 @@ class Settings:
     """What decides about the pictures; `people` are the least and the most people in a picture.
 
     With `layouts`, LAYOUT_SHARE of the pictures follow the photos of that COCO file. `product`: pictures, or people cut
-    out (BGRA, one person each, as large as the size allows).
+    out (BGRA, one person each, as large as the size allows). The run draws on `characters` and `poses`.
     """
 
     assets: Path
@@ -42,6 +42,8 @@ class Settings:
     people: tuple[int, int]
     layouts: Path | None = None
     product: Literal["pictures", "cutouts"] = "pictures"
+    characters: int = 96
+    poses: int = 2400
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,9 @@ class Generator:
         self._settings = settings
         self._backgrounds = Backgrounds(tuple(background_photos(source) for source in settings.backgrounds))
         self._layouts = () if settings.layouts is None else read_layouts(settings.layouts)
-        self._cast = Cast(AssetFolder(settings.assets), seed=settings.seed)
+        self._cast = Cast(
+            AssetFolder(settings.assets), seed=settings.seed, size=settings.characters, poses=settings.poses
+        )
         rng = np.random.default_rng((settings.seed, PATTERN_STREAM))
         layers = pattern_layers(rng, self._backgrounds.samples(rng, 30))
         self._renderer = Renderer(self._cast, (settings.size, settings.size), layers)
@@ -76,17 +80,13 @@ class Generator:
         return Picture(finished.image, annotated(scene, finished.ids, drawing.depths))
 
     def _cutout(self, rng: np.random.Generator) -> Picture:
-        """One person alone; drawn anew until enough of it is seen."""
+        """One person alone; drawn anew until the whole of it is seen."""
         while True:
             scene = random_scene(rng, self._cast, (self._settings.size, self._settings.size), 1)
             lights = replace(random_lights(rng, scene.camera), casts_shadow=False)
             drawing = self._drawn(rng, scene, lights)
             found = annotated(scene, drawing.ids, drawing.depths)
-            if (
-                found
-                and max(found[0].box[2:]) > MIN_CUTOUT * self._settings.size
-                and found[0].keypoints[:, 2].sum() > 8
-            ):
+            if found and _is_whole(found[0], self._settings.size):
                 return cut_out(drawing, found[0])
 
     def _scene(self, rng: np.random.Generator) -> Scene:
@@ -98,6 +98,13 @@ class Generator:
 
     def _drawn(self, rng: np.random.Generator, scene: Scene, lights: Lights) -> Drawing:
         return self._renderer.draw(scene, lights, [random_materials(rng) for _ in scene.people])
+
+
+def _is_whole(annotation: Annotation, size: int) -> bool:
+    """Whether a person is large enough to be cut out, and nothing of it lies beyond the edges."""
+    x, y, width, height = annotation.box
+    inside = min(x, y) > 0 and max(x + width, y + height) < size
+    return inside and max(width, height) > MIN_CUTOUT * size and bool((annotation.keypoints[:, 2] == 2).sum() >= 4)
 
 
 def _count(rng: np.random.Generator, people: tuple[int, int]) -> int:

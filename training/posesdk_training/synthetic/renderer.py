@@ -71,6 +71,10 @@ class Renderer:
 
     def draw(self, scene: Scene, lights: Lights, materials: list[Materials]) -> Drawing:
         """The people of a scene; one of `materials` for each."""
+        with self._context:  # there may be another renderer in this process
+            return self._draw(scene, lights, materials)
+
+    def _draw(self, scene: Scene, lights: Lights, materials: list[Materials]) -> Drawing:
         program = self._program
         self._frame.use()
         self._context.enable_only(self._context.DEPTH_TEST)
