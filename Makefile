@@ -40,7 +40,8 @@ MODELS := sdk/posesdk/models
 default-model: setup
 	mkdir -p $(MODELS) build
 	$(PYTHON_BIN)/posesdk-train calibrate $(CHECKPOINT) --annotations $(DATA)/coco_train/keypoints_b.json \
-		--images $(DATA)/coco_train/images --half --output $(MODELS)/default.safetensors
+		--images $(DATA)/coco_train/images --no-people $(DATA)/no_people_train/images --half \
+		--output $(MODELS)/default.safetensors
 	$(PYTHON_BIN)/posesdk-train evaluate $(MODELS)/default.safetensors --annotations $(DATA)/coco_eval/keypoints.json \
 		--images $(DATA)/coco_eval/images --no-people $(DATA)/no_people_eval/images --accuracy build/accuracy.json
 	$(PYTHON_BIN)/posesdk-convert $(MODELS)/default.safetensors --target onnx --accuracy build/accuracy.json \

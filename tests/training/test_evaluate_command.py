@@ -80,7 +80,7 @@ def test_every_figure_comes_from_one_command(tiny_checkpoint, data, tmp_path):
     ]
     assert [row["name"] for row in report["keypoints"]["rows"]] == [*COCO_17.keypoints, "all"]
     # The threshold of the model, then the floor of the results.
-    assert [row["group"] for row in report["recall"]] == ["all", "large", "tall"] * 2
+    assert [row["group"] for row in report["recall"]] == ["all", "large", "large_whole", "tall"] * 2
     assert {row["persons"] for row in report["recall"] if row["group"] == "all"} == {2}
     bound = report["upper_bound"]
     assert (bound["window"], bound["images"], bound["persons"]) == (11, 1, 2)

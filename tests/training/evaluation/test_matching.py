@@ -46,6 +46,12 @@ def test_large_persons_are_those_above_96_squared(truth, people):
     assert (found.found, found.persons) == (3, 4)
 
 
+def test_whole_persons_have_three_quarters_of_their_keypoints(truth, people):
+    """Person n of seven has 17 - n labelled keypoints: 13 or more are whole, and the odd ones are large."""
+    found = recall(truth, people.results_from(truth.path), threshold=0.0)["large_whole"]
+    assert (found.found, found.persons) == (2, 2)
+
+
 def test_tall_persons_are_those_above_half_the_image(truth_file, people):
     tree = json.loads(truth_file.read_text())
     for image in tree["images"]:

@@ -20,6 +20,8 @@ TALL = 0.5
 """Share of the image's height above which a person counts as tall."""
 LARGE = 96.0**2
 """Area above which a person counts as large, in square px of the image: COCO's bound."""
+WHOLE = 0.75
+"""Share of the keypoints that are labelled from which a person counts as whole, not cut off or hidden."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +94,11 @@ class Recall:
 
 
 def recall(truth: GroundTruth, results: Results, *, threshold: float) -> dict[str, Recall]:
-    """How many labelled persons are found: of "all", of the "large" and of the "tall" ones.
+    """How many labelled persons are found: of "all", and of the "large", "large_whole" and "tall" ones.
 
-    Large ones have an area above 96 x 96 px, tall ones a box of more than half the height of the image; images whose
-    height the annotations do not give have no tall persons.
+    Large ones have an area above 96 x 96 px, and are whole where at least three quarters of their keypoints are
+    labelled; tall ones have a box of more than half the height of the image. Images whose height the annotations do not
+    give have no tall persons.
     """
     matching = match_results(truth, results, threshold=threshold)
     found = [person for _, person in matching.matches]
@@ -108,7 +111,15 @@ def recall(truth: GroundTruth, results: Results, *, threshold: float) -> dict[st
     def is_large(person: Person) -> bool:
         return bool(person["area"] > LARGE)
 
-    groups: dict[str, Callable[[Person], bool]] = {"all": lambda person: True, "large": is_large, "tall": is_tall}
+    def is_whole(person: Person) -> bool:
+        return bool(sum(mark > 0 for mark in person["keypoints"][2::3]) >= WHOLE * len(truth.keypoints))
+
+    groups: dict[str, Callable[[Person], bool]] = {
+        "all": lambda person: True,
+        "large": is_large,
+        "large_whole": lambda person: is_large(person) and is_whole(person),
+        "tall": is_tall,
+    }
     return {
         name: Recall(name, sum(map(belongs, found)), sum(map(belongs, everybody)), threshold)
         for name, belongs in groups.items()
