@@ -13,6 +13,7 @@ from posesdk_training.evaluate_command import evaluate
 from posesdk_training.find_lr_command import find_lr
 from posesdk_training.fit_command import fit
 from posesdk_training.pack_command import pack
+from posesdk_training.profile_data_command import profile_data
 from posesdk_training.recipe import recipe_names, recipe_path
 from posesdk_training.report_command import report
 from posesdk_training.shard_command import shard
@@ -49,6 +50,7 @@ app.command()(compare)
 app.command()(card)
 app.command()(sheet)
 app.command()(pack)
+app.command()(profile_data)
 app.command()(shard)
 app.command()(synthesize)
 app.command()(widen)

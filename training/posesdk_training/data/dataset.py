@@ -25,6 +25,7 @@ from posesdk_training.data.batches import SampleKey
 from posesdk_training.data.coco import ImageRecord, KeypointSet, PersonRecord, Region
 from posesdk_training.data.occluders import Occluders
 from posesdk_training.data.photos import PhotoReader
+from posesdk_training.data.stage_clock import StageClock
 from posesdk_training.data.targets import GridPersons, encode_dense, net_to_cells
 
 __all__ = ["KeypointDataset"]
@@ -35,8 +36,10 @@ Floats = NDArray[np.float32]
 class KeypointDataset(Dataset[dict[str, Any]]):
     """Random crops of the configured sets. An image that cannot be read is skipped, with one warning."""
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(self, config: TrainConfig, clock: StageClock | None = None) -> None:
+        """`clock` is told of every stage of a sample's making."""
         self._config = config
+        self._clock = clock
         self._photos = PhotoReader(config)
         occluders = config.augment.occluders
         self._occluders = None if occluders is None else Occluders(occluders, config.model.skeleton)
@@ -47,8 +50,11 @@ class KeypointDataset(Dataset[dict[str, Any]]):
         return self._photos.skipped
 
     def __getitem__(self, key: SampleKey) -> dict[str, Any]:
+        if self._clock is not None:
+            self._clock.start()
         rng = np.random.default_rng((self._config.seed, 0, key.index))
         photo = self._photos.draw(rng, key)
+        self._lap("read+decode")
         return self._sample(rng, photo.image, photo.keypoint_set, photo.record, size=key.size)
 
     def _sample(
@@ -68,13 +74,15 @@ class KeypointDataset(Dataset[dict[str, Any]]):
         pixels = warp_image(image, placement, config.augment.border)
         if self._occluders is not None and keypoint_set.config.supervised_window is None:
             pixels, record = self._occluders.paste(rng, pixels, record, placement)
+        self._lap("crop+warp")
         if config.augment.photometric:
             pixels = jitter_colors(rng, pixels)
+        self._lap("colour")
         persons, keypoints, areas = self._persons(record.persons, placement)
         cells = size // config.model.stride
         targets = encode_dense(persons, (cells, cells), config.targets)
         weights = targets.heatmap_weights * self._mask(record, placement, keypoint_set)
-        return {
+        sample = {
             "name": f"{keypoint_set.config.name}/{record.path.name}",
             "image": np.stack(cv2.split(pixels)[::-1]),
             "heatmaps": _half(targets.heatmaps),
@@ -84,6 +92,12 @@ class KeypointDataset(Dataset[dict[str, Any]]):
             "keypoints": keypoints,
             "areas": areas,
         }
+        self._lap("targets")
+        return sample
+
+    def _lap(self, stage: str) -> None:
+        if self._clock is not None:
+            self._clock.lap(stage)
 
     def _persons(self, persons: tuple[PersonRecord, ...], placement: Placement) -> tuple[GridPersons, Floats, Floats]:
         config = self._config
