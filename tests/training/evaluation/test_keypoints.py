@@ -4,11 +4,13 @@ import contextlib
 import copy
 import io
 import json
+import sys
 
 import numpy as np
 import pytest
 
 from posesdk.skeleton import COCO_17, CROWDPOSE_14
+from posesdk_runtimes.errors import MissingDependencyError
 from posesdk_training.evaluation.backends import Setting, new_evaluation
 from posesdk_training.evaluation.ground_truth import load_ground_truth
 from posesdk_training.evaluation.keypoints import CROWD_LEVELS, STATS, evaluate_keypoints, stats_of
@@ -128,6 +130,28 @@ def test_crowdpose_truth_fed_back_is_perfect(crowdpose_file, people):
     assert tuple(found.stats) == stats_of("crowdpose")
     assert min(found.stats.values()) >= 0.999
     assert found.persons == 14
+
+
+def test_ochuman_truth_fed_back_is_perfect(truth_file, people):
+    """Areas are those of the boxes there: 200 x 200 px, so that nobody is of medium size."""
+    truth = load_ground_truth(truth_file, protocol="ochuman")
+    found = evaluate_keypoints(truth, people.results_from(truth_file)).stats
+    assert found == pytest.approx(dict.fromkeys([name for name in STATS if not name.endswith("M")], 1.0), abs=1e-3)
+
+
+def test_larger_area_makes_ochuman_more_lenient(truth_file, people):
+    results = people.results_from(truth_file, noise=12.0)
+    coco, ochuman = (
+        evaluate_keypoints(load_ground_truth(truth_file, protocol=name), results).stats["AP"]
+        for name in ("coco", "ochuman")
+    )
+    assert ochuman > coco + 0.1
+
+
+def test_missing_backend_says_how_to_get_it(truth, monkeypatch):
+    monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
+    with pytest.raises(MissingDependencyError, match="pip install faster-coco-eval"):
+        evaluate_keypoints(truth, [], backend="faster")
 
 
 def test_ap_of_a_crowd_level_is_that_of_its_images_alone(crowdpose_file, people):
