@@ -91,7 +91,8 @@ def test_fewer_pictures_than_cases_can_be_asked_for(small, tmp_path):
 def test_no_results_show_who_was_missed(small, tmp_path):
     page = Page(write_report(evaluation(small, []), tmp_path / "r").read_text("utf-8"))
     assert "2 of 2 persons missed" in page.text
-    assert "Charts" not in page.text
+    assert "People found, by their height" in page.text
+    assert "Precision over recall" not in page.text
 
 
 def test_set_without_people_and_results_says_that_there_is_nothing(small, tmp_path):

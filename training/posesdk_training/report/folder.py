@@ -24,7 +24,7 @@ from posesdk_training.report.drawing import draw_found, draw_labelled
 from posesdk_training.report.files import write_bytes, write_text
 from posesdk_training.report.markdown import markdown_report
 from posesdk_training.report.page import Shown, html_page
-from posesdk_training.report.plots import matching_charts
+from posesdk_training.report.plots import matching_charts, size_chart
 
 __all__ = ["Evaluation", "measured_evaluation", "saved_evaluation", "show_writing", "write_report"]
 
@@ -58,6 +58,8 @@ def write_report(
     level = evaluation.score_threshold
     cases = read_cases(evaluation.truth, evaluation.images, evaluation.results, threshold=level)
     charts = matching_charts(evaluation.truth, match_results(evaluation.truth, evaluation.results), level)
+    sizes = size_chart(evaluation.truth, cases)
+    charts += [sizes] if sizes else []
     chosen = choose_cases(cases, count)
     shown = _draw_all(chosen, evaluation, folder / "pictures", on_picture)
     write_text(folder / "report.md", markdown_report(evaluation.report))
