@@ -1,12 +1,15 @@
 """The command `posesdk-train fit`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from posesdk.terminal import USAGE, reporting, show_error, show_line
 from posesdk_training.recipe import find_recipe
+
+if TYPE_CHECKING:
+    from posesdk_training.config import TrainConfig
 
 __all__ = ["fit"]
 
@@ -23,6 +26,7 @@ def fit(
     nodes: Annotated[int, typer.Option(min=1, help="Nodes, with torchrun.")] = 1,
     stop_after: Annotated[int | None, typer.Option(min=1, help="Stop at this step, to be resumed later.")] = None,
     max_minutes: Annotated[float | None, typer.Option(min=0, help="Stop after so long, to be resumed later.")] = None,
+    dry: Annotated[bool, typer.Option("--dry-run", help="Show data, memory and time; train nothing.")] = False,
 ) -> None:
     """Train a model; a run that was stopped goes on where its last checkpoint stands."""
     with reporting():
@@ -38,6 +42,9 @@ def fit(
             show_error(error)
             raise typer.Exit(USAGE) from error
         folder = run or Path("runs") / settings.name
+        if dry:
+            _look_ahead(settings, folder, accelerator)
+            return
         try:
             weights = fit_model(
                 settings,
@@ -54,3 +61,14 @@ def fit(
             raise typer.Exit(SIGNAL_BASE + stop.signal) from stop
         if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
             typer.echo(str(weights))
+
+
+def _look_ahead(config: "TrainConfig", folder: Path, accelerator: str) -> None:
+    from posesdk_training.dry_run import dry_run
+    from posesdk_training.dry_run_report import show_dry_run
+    from posesdk_training.evaluation.progress import progress
+
+    parts = len(config.data.sets) + sum(len(phase.sizes) for phase in config.phases)
+    with progress("measuring", parts) as advance:
+        found = dry_run(config, folder, accelerator=accelerator, on_part=advance)
+    show_dry_run(found, config, folder)

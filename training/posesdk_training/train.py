@@ -188,7 +188,7 @@ def _loop(run: Run, last_step: int, deadline: float) -> None:
                 break
             if observation is not None:
                 observation.look(last=run.step == config.steps)
-            if time.monotonic() - saved > 60 * config.checkpoint_minutes:
+            if _agreed(fabric, int(time.monotonic() - saved > 60 * config.checkpoint_minutes)):
                 _note(run, log, taker.settle())
                 run.save()
                 saved = time.monotonic()
@@ -223,7 +223,7 @@ def _taken(run: Run, taker: StepTaker, batches: list[Batch]) -> Taken:
 
 
 def _agreed(fabric: Fabric, number: int | None) -> int:
-    """The signal that any process of the run was asked to stop by, 0 for none: all have to stop after the same step."""
+    """The highest number that any process of the run has, None being 0: what they do, all do after the same step."""
     if fabric.world_size == 1:
         return number or 0
     numbers = torch.tensor(number or 0, device=fabric.device)

@@ -3,10 +3,11 @@
 torch's own works on GPUs alone, and its conversion would replace `AttentiveNorm` by a plain norm.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
-from torch.distributed.nn import functional as dist_nn
 
 from posesdk_training.models.adaptation import AttentiveNorm
 
@@ -45,9 +46,24 @@ class SyncedNorm(nn.BatchNorm2d):
         self.running_var.lerp_(variance, momentum)
 
 
+class _Sum(torch.autograd.Function):
+    """Sum over all processes; each process's share gets the sum of their gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].clone()
+        dist.all_reduce(total)
+        return total
+
+
 def _summed(values: Tensor) -> Tensor:
-    """Over all processes; the gradient is summed likewise."""
-    total: Tensor = dist_nn.all_reduce(values)  # type: ignore[no-untyped-call]
+    total: Tensor = _Sum.apply(values)  # type: ignore[no-untyped-call]
     return total
 
 
