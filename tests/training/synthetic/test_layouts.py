@@ -5,7 +5,10 @@ import pytest
 
 from posesdk_runtimes.errors import DataError
 from posesdk_training.synthetic.camera import Camera
-from posesdk_training.synthetic.layouts import best_fit, layout_scene, read_layouts
+from posesdk_training.synthetic.fitting import best_fit, with_fitting_limbs
+from posesdk_training.synthetic.layouts import layout_scene, read_layouts
+from posesdk_training.synthetic.possible import possible_poses
+from posesdk_training.synthetic.rig import JOINT_BONES, posed_bones
 from posesdk_training.synthetic.rotations import axis_rotation
 
 CAMERA = Camera(axis_rotation("x", 0.2), 300.0, 320, 320)
@@ -18,6 +21,25 @@ def test_pose_that_was_projected_is_found_again(cast):
     assert fit.error < 0.05
     assert fit.scale == pytest.approx(8.0, rel=0.05)
     np.testing.assert_allclose(fit.pelvis, (150.0, 170.0), atol=6)
+
+
+def test_limbs_of_another_pose_bring_a_fit_nearer(cast):
+    view = CAMERA.rotation[:2] * np.array([[8.0], [-8.0]])
+    trunk, arms = cast.figures[4].copy(), cast.figures[9]
+    trunk[7:11] = arms[7:11] - arms[[5, 6, 5, 6]] + trunk[[5, 6, 5, 6]]
+    labelled = np.concatenate([trunk @ view.T + 160.0, np.full((17, 1), 2.0)], axis=1)
+    fit = best_fit(np.random.default_rng(2), cast, CAMERA, labelled)
+
+    def gap(turns):
+        moved = posed_bones(cast.rig, cast.heads, turns[None].astype(np.float64))[1][0]
+        joints = moved[[cast.rig.number(name) for name in JOINT_BONES]] - moved[0]
+        pixels = fit.scale / 8.0 * joints @ (view @ axis_rotation("y", fit.yaw)).T + fit.pelvis
+        return np.linalg.norm(pixels - labelled[5:, :2], axis=1).mean()
+
+    before = cast.library.turns[fit.pose]
+    after = with_fitting_limbs(cast, CAMERA, labelled, fit)
+    assert gap(after) < gap(before)
+    assert possible_poses(cast.rig, posed_bones(cast.rig, cast.heads, after[None].astype(np.float64))[1])[0]
 
 
 def test_unlabelled_keypoints_do_not_matter(cast):

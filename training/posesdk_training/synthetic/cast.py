@@ -1,5 +1,7 @@
 """The people of a run: characters and poses that depend on the seed alone, made when they are first needed."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -8,10 +10,10 @@ from posesdk_training.synthetic.body import load_base
 from posesdk_training.synthetic.character import Character, build_character, face_points
 from posesdk_training.synthetic.clothing import Wardrobe
 from posesdk_training.synthetic.motion import captured_poses
-from posesdk_training.synthetic.poses import sample_library
+from posesdk_training.synthetic.poses import ARM, LEG, sample_library
 from posesdk_training.synthetic.rig import JOINT_BONES, posed_bones, skinning_matrices
 
-__all__ = ["SOLE", "Cast"]
+__all__ = ["SOLE", "Cast", "Limb"]
 
 Floats = NDArray[np.float64]
 
@@ -22,6 +24,28 @@ SOLE = 0.9
 """From an ankle to the ground, in dm."""
 
 CHARACTER_STREAM, POSE_STREAM = 2, 3
+
+
+LIMBS = {
+    "arm": ("spine01", ARM, ("upperarm01", "lowerarm01", "wrist")),
+    "leg": ("root", LEG, ("upperleg01", "lowerleg01", "foot")),
+}
+"""For a kind of limb: the bone of the trunk that carries it, its bones, and the bones whose heads are its keypoints."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limb:
+    """One limb in all poses of a library.
+
+    `bones` are its bones, `keypoints` (3,) its numbers in the skeleton, `local` (P, 3, 3) where these are seen from the
+    trunk; `turned` (P, 3, 3) and `origins` (P, 3) how the trunk is turned and where it is, from the pelvis.
+    """
+
+    bones: NDArray[np.int64]
+    keypoints: NDArray[np.int64]
+    local: Floats
+    turned: Floats
+    origins: Floats
 
 
 class Cast:
@@ -47,14 +71,27 @@ class Cast:
             np.random.default_rng((seed, POSE_STREAM)), self.rig, heads, captured, count=poses
         )
         self.figure_height = float(np.ptp(body[np.unique(self._base.mesh.faces), 1]))
-        self.figures = self._stick_figures(heads, face_points(self._base, body))
-
-    def _stick_figures(self, heads: Floats, face: Floats) -> Floats:
-        """(P, 17, 3) the keypoints of the library's poses on the unchanged base mesh, from the root's head."""
+        self.heads = heads
         turned, moved = posed_bones(self.rig, heads, self.library.turns.astype(np.float64))
-        skull = turned[:, self._head]
-        faces = (face - heads[self._head]) @ skull.transpose(0, 2, 1) + moved[:, self._head, None]
+        self.figures = self._stick_figures(turned, moved, face_points(self._base, body) - heads[self._head])
+        self.limbs = tuple(self._limb(name, side, turned, moved) for name in LIMBS for side in "LR")
+
+    def _stick_figures(self, turned: Floats, moved: Floats, face: Floats) -> Floats:
+        """(P, 17, 3) keypoints from the root's head; `face` (5, 3) from the head of the skull's bone."""
+        faces = face @ turned[:, self._head].transpose(0, 2, 1) + moved[:, self._head, None]
         return np.asarray(np.concatenate([faces, moved[:, self._joints]], axis=1) - moved[:, :1])
+
+    def _limb(self, name: str, side: str, turned: Floats, moved: Floats) -> Limb:
+        trunk, bones, joints = LIMBS[name]
+        carrier = self.rig.number(trunk)
+        points = moved[:, [self.rig.number(f"{joint}.{side}") for joint in joints]]
+        return Limb(
+            bones=self.rig.starting_with(*bones, side=side),
+            keypoints=np.array([5 + JOINT_BONES.index(f"{joint}.{side}") for joint in joints]),
+            local=(points - moved[:, carrier, None]) @ turned[:, carrier],
+            turned=turned[:, carrier],
+            origins=moved[:, carrier] - moved[:, 0],
+        )
 
     def __getitem__(self, index: int) -> Character:
         """Character `index` of the run."""

@@ -1,7 +1,7 @@
 """Scenes after real annotations: people stand, sit and are cut off where annotated people of a photo are.
 
-For each labelled person the best of many poses and views is taken, so that sizes, truncation and crowding are those
-of real photos.
+For each labelled person the best of many poses and views is taken, with limbs of other poses where they fit better, so
+that sizes, truncation and crowding are those of real photos.
 """
 
 import json
@@ -15,15 +15,15 @@ from posesdk.skeleton import COCO_17
 from posesdk_runtimes.errors import DataError
 from posesdk_training.synthetic.camera import Camera, random_camera
 from posesdk_training.synthetic.cast import SOLE, Cast
+from posesdk_training.synthetic.fitting import best_fit, with_fitting_limbs
 from posesdk_training.synthetic.poses import jittered
 from posesdk_training.synthetic.rotations import axis_rotation
 from posesdk_training.synthetic.scene import Person, Scene, hung_person, zoomed
 
-__all__ = ["Fit", "Layout", "best_fit", "layout_scene", "read_layouts"]
+__all__ = ["Layout", "layout_scene", "read_layouts"]
 
 Floats = NDArray[np.float64]
 
-CANDIDATES = 3000
 MIN_LABELLED = 5
 MIN_HEIGHT = 24.0
 """px of the picture; smaller people are left out."""
@@ -35,20 +35,6 @@ class Layout:
 
     keypoints: Floats
     size: tuple[int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Fit:
-    """A pose of the library by its number, how it faces (`yaw`, radians), px per dm and the pelvis' place in px.
-
-    `error` is the root mean square distance to the labelled keypoints over the extent of these.
-    """
-
-    pose: int
-    yaw: float
-    scale: float
-    pelvis: tuple[float, float]
-    error: float
 
 
 def read_layouts(path: Path) -> tuple[Layout, ...]:
@@ -83,12 +69,13 @@ def read_layouts(path: Path) -> tuple[Layout, ...]:
 def layout_scene(rng: np.random.Generator, cast: Cast, size: tuple[int, int], layout: Layout, *, most: int) -> Scene:
     """At most `most` people where those of a window of the photo are, in a picture of `size` (width, height)."""
     camera = random_camera(rng, size)
-    fits = [best_fit(rng, cast, camera, labelled) for labelled in _windowed(rng, layout, size)[:most]]
+    windowed = _windowed(rng, layout, size)[:most]
+    fits = [best_fit(rng, cast, camera, labelled) for labelled in windowed]
     camera = zoomed(camera, max((fit.scale for fit in fits), default=0.0))
     people: list[Person] = []
-    for fit in fits:
+    for fit, labelled in zip(fits, windowed, strict=True):
         number = int(rng.integers(cast.size))
-        turns = jittered(rng, cast.rig, cast.library.turns[fit.pose])
+        turns = jittered(rng, cast.rig, with_fitting_limbs(cast, camera, labelled, fit))
         # As large as the figure that was fitted, whoever plays it.
         distance = camera.focal / fit.scale * cast[number].height / cast.figure_height
         pelvis = camera.unproject(fit.pelvis, distance)
@@ -125,27 +112,3 @@ def _windowed(rng: np.random.Generator, layout: Layout, size: tuple[int, int]) -
         if inside.sum() >= 2 and np.ptp(moved[known, 1]) >= MIN_HEIGHT:
             people.append(moved)
     return sorted(people, key=lambda person: -float(np.ptp(person[person[:, 2] > 0, 1])))
-
-
-def best_fit(rng: np.random.Generator, cast: Cast, camera: Camera, labelled: Floats) -> Fit:
-    """The best of CANDIDATES poses and views for labelled keypoints (17, 3), px of the picture.
-
-    Distances are taken in weak perspective, with the best size and place of each candidate.
-    """
-    known = labelled[:, 2] > 0
-    poses = rng.integers(len(cast.figures), size=CANDIDATES)
-    yaws = rng.uniform(-np.pi, np.pi, CANDIDATES)
-    view = camera.rotation[:2] * np.array([[1.0], [-1.0]])  # to px, x right and y down
-    seen = cast.figures[poses][:, known] @ (view @ axis_rotation("y", yaws)).transpose(0, 2, 1)  # (N, L, 2) dm
-    target = labelled[known, :2]
-    seen_mean, target_mean = seen.mean(1), target.mean(0)
-    seen, target = seen - seen_mean[:, None], target - target_mean
-    spread = np.maximum((seen**2).sum((1, 2)), 1e-6)
-    scales = np.maximum((seen * target).sum((1, 2)) / spread, 1e-3)
-    errors = (target**2).sum() - scales**2 * spread
-    errors[scales <= 1e-3] = np.inf
-    best = int(errors.argmin())
-    pelvis = target_mean - scales[best] * seen_mean[best]
-    extent = max(1.0, float(np.ptp(target, axis=0).max()))
-    error = float(np.sqrt(max(0.0, errors[best]) / known.sum()) / extent)
-    return Fit(int(poses[best]), float(yaws[best]), float(scales[best]), (float(pelvis[0]), float(pelvis[1])), error)

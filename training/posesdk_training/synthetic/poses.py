@@ -10,7 +10,7 @@ from posesdk_training.synthetic.possible import possible_poses
 from posesdk_training.synthetic.rig import Rig, posed_bones
 from posesdk_training.synthetic.rotations import axis_rotation, rotation_between, rotations
 
-__all__ = ["PoseLibrary", "jittered", "sample_library"]
+__all__ = ["ARM", "LEG", "PoseLibrary", "jittered", "sample_library"]
 
 Floats = NDArray[np.float64]
 
