@@ -314,6 +314,13 @@ def test_shards_without_index_are_read_by_pattern_alone(shards, caplog):
         find_shards(f"{shards}/other-{{1..2}}.tar")
 
 
+def test_index_of_something_else_is_named_in_one_line(shards):
+    (shards / INDEX_FILE).write_text('{"shards": []}')
+    with pytest.raises(DataError, match="is no index as") as caught:
+        find_shards(str(shards))
+    assert "\n" not in str(caught.value)
+
+
 def test_pipe_of_a_url_is_opened_by_webdataset(whole_shards):
     url = f"pipe:cat {whole_shards}/set-000001.tar"
     expected = names(islice(stream(f"{whole_shards}/set-000001.tar"), 3))

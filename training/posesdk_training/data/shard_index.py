@@ -111,8 +111,14 @@ def _read_index(source: str) -> ShardIndex:
     try:
         with open_shard(source) as stream:
             return ShardIndex.model_validate_json(stream.read())
-    except (OSError, ValidationError) as error:
-        raise DataError(f"cannot read the index of shards {source}: {error}; write it anew with `shard`") from error
+    except OSError as error:
+        raise DataError(f"cannot read the index of shards {source}: {error.strerror or error}") from error
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(map(str, fault["loc"]))
+        raise DataError(
+            f"{source} is no index as `posesdk-train shard` writes it ({where}: {fault['msg']}); write the shards anew"
+        ) from error
 
 
 def _listed(source: str) -> ShardSet:

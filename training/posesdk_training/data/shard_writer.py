@@ -134,8 +134,10 @@ def _started(folder: Path, index: ShardIndex) -> ShardIndex:
         return index
     try:
         former = ShardIndex.model_validate_json(found.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise DataError(f"cannot go on with the shards in {folder}: {found.name}: {error}; move it away") from error
+    except OSError as error:
+        raise DataError(f"cannot read {found}: {error.strerror or error}") from error
+    except ValidationError as error:
+        raise DataError(f"{found} is no index of shards; give an empty folder to write them anew") from error
     if former.settings != index.settings:
         raise DataError(
             f"{folder} holds shards of other annotations or settings ({found.name}); give an empty folder, or the same "
