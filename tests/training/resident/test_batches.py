@@ -1,0 +1,181 @@
+"""Which samples resident batches are made of, and how."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from posesdk_runtimes.errors import DataError
+from posesdk_training.data.resident import store as store_module
+from posesdk_training.data.resident.color import ColorDraws, blur_kernels, draw_colors, jitter
+from posesdk_training.data.resident.source import resident_batches
+from posesdk_training.train import fit
+
+CPU = torch.device("cpu")
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # of pycocotools
+    pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore::DeprecationWarning:tensorboard"),
+]
+
+
+def with_augment(config, **changes):
+    return config.model_copy(update={"augment": config.augment.model_copy(update=changes)})
+
+
+def equal(one, other):
+    same = (torch.equal(getattr(one, name), getattr(other, name)) for name in ("images", "heatmaps", "offsets"))
+    return all(same) and one.names == other.names
+
+
+def test_resumed_run_goes_on_with_the_batches_it_would_have_had(make_config):
+    config = with_augment(make_config(steps=6), photometric=True)
+    whole = list(resident_batches(config, CPU))
+    assert len(whole) == 6
+    rest = list(resident_batches(config, CPU, start=4))
+    assert all(equal(one, other) for one, other in zip(whole[4:], rest, strict=True))
+    assert not equal(whole[0], whole[1])
+    other_rank = next(iter(resident_batches(config, CPU, rank=1, world=2)))
+    assert not equal(whole[0], other_rank)
+
+
+def test_one_set_alone_shows_every_photo_once_an_epoch(make_config):
+    names = [name for batch in resident_batches(make_config(steps=5), CPU) for name in batch.names]
+    assert [len(set(names[start : start + 4])) for start in range(0, 20, 4)] == [4] * 5
+
+
+def test_sets_and_sizes_follow_their_shares(make_config):
+    phases = [
+        {"until": 0.5, "mixture": {"one": 0.2, "two": 0.8}, "sizes": {64: 0.5, 128: 0.5}},
+        {"until": 1.0, "mixture": {"one": 1.0}, "sizes": {192: 1.0}},
+    ]
+    config = make_config({"one": {}, "two": {}}, phases=phases, steps=80, batch_size=8)
+    batches = list(resident_batches(config, CPU))
+    first = [name.startswith("two/") for batch in batches[:40] for name in batch.names]
+    assert np.mean(first) == pytest.approx(0.8, abs=0.1)
+    assert all(name.startswith("one/") for batch in batches[40:] for name in batch.names)
+    sides = [batch.images.shape[-1] for batch in batches]
+    assert sides[:40].count(64) == pytest.approx(20, abs=10)
+    assert set(sides[:40]) == {64, 128}
+    assert set(sides[40:]) == {192}
+
+
+class HostQuestions(TorchDispatchMode):
+    """Refuses what would make the host wait for a device."""
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        assert not any(part in str(operation) for part in ("_local_scalar_dense", "nonzero", "masked_select", "unique"))
+        if "aten.index.Tensor" in str(operation):
+            assert not any(index is not None and index.dtype == torch.bool for index in args[1])
+        return operation(*args, **(kwargs or {}))
+
+
+def test_batch_is_made_without_a_question_to_the_device(make_config):
+    config = with_augment(make_config({"one": {"supervised_window": 0.1}}), photometric=True)
+    batches = iter(resident_batches(config, CPU))
+    with HostQuestions():
+        for _ in range(4):
+            next(batches)
+
+
+def test_unreadable_photos_are_left_out_and_a_set_of_them_is_an_error(make_config, tmp_path, caplog):
+    config = make_config()
+    (tmp_path / "one" / "2.png").write_bytes(b"none")
+    names = {name for batch in resident_batches(config, CPU) for name in batch.names}
+    assert names == {"one/1.png", "one/3.png", "one/4.png"}
+    assert "1 of 4 photos could not be read" in caplog.text
+    for number in (1, 3, 4):
+        (tmp_path / "one" / f"{number}.png").write_bytes(b"none")
+    with pytest.raises(DataError, match="data sets one could be read"):
+        resident_batches(config, CPU)
+
+
+def test_photos_beyond_the_free_memory_are_refused_before_they_are_decoded(make_config, monkeypatch):
+    monkeypatch.setattr(store_module, "_free_bytes", lambda device: 1000)
+    with pytest.raises(DataError, match=r"data\.resident: the photos take about .* MiB free"):
+        resident_batches(make_config(), CPU)
+
+
+REFUSED = {
+    r"model\.frame": {"model": {"name": "tiny", "frame": "published"}},
+    r"augment\.crop\.kind": {"augment": {"crop": {"kind": "image"}}},
+    r"targets\.offset_window": {"targets": {"offset_window": "square"}},
+}
+
+
+@pytest.mark.parametrize("option", REFUSED)
+def test_options_that_it_does_not_have_are_named(make_config, option):
+    with pytest.raises(DataError, match=option):
+        resident_batches(make_config(**REFUSED[option]), CPU)
+
+
+def test_colors_change_as_the_formulas_say():
+    """Brightness, saturation, contrast, cast and gray one after the other, on one crop each."""
+    rng = np.random.default_rng(1)
+    draws = draw_colors(rng, 40)
+    colors = rng.uniform(0, 255, (40, 6, 6, 3))
+    expected = replay(np.random.default_rng(1), colors)
+    nothing = torch.zeros(0, dtype=torch.int64), torch.zeros(0)
+    found = jitter(
+        torch.from_numpy(colors).float(),
+        *(torch.from_numpy(value).float() for value in (draws.mix, draws.shift, draws.mean_share)),
+        blur=(nothing[0], torch.zeros(0, 11)),
+        noise=nothing,
+        generator=torch.Generator(),
+    )
+    np.testing.assert_allclose(found, expected, atol=2e-3)
+
+
+def replay(rng, colors):
+    """As `augment.jitter_colors` does it, with the draws of `draw_colors`."""
+    number = len(colors)
+    changed = rng.random(number) < 0.8
+    gain, bias = rng.uniform(0.6, 1.4, number), rng.uniform(-25, 25, number)
+    saturation, contrast = rng.uniform(0.3, 1.5, number), rng.uniform(0.6, 1.4, number)
+    cast = rng.uniform(0.88, 1.12, (number, 3))
+    gray = rng.random(number) < 0.08
+    assert 0 < gray.sum() < number
+    result = []
+    for index, values in enumerate(colors):
+        if changed[index]:
+            values = values * gain[index] + bias[index]
+            middle = values.mean(2, keepdims=True)
+            values = middle + (values - middle) * saturation[index]
+            values = values.mean() + (values - values.mean()) * contrast[index]
+            values = values * cast[index]
+        result.append(np.repeat(values.mean(2, keepdims=True), 3, axis=2) if gray[index] else values)
+    return np.stack(result)
+
+
+def test_blur_is_that_of_opencv_and_noise_has_its_deviation():
+    picture = np.random.default_rng(0).uniform(0, 255, (3, 64, 64, 3)).astype(np.float32)
+    sigmas = np.array([0.4, 1.3])
+    draws = ColorDraws(
+        np.tile(np.eye(3), (3, 1, 1)), np.zeros((3, 3)), np.zeros((3, 3)), np.array([0, 2]), sigmas, np.array([1]),
+        np.array([7.0]),
+    )  # fmt: skip
+    found = jitter(
+        torch.from_numpy(picture),
+        *(torch.from_numpy(value).float() for value in (draws.mix, draws.shift, draws.mean_share)),
+        blur=(torch.from_numpy(draws.blurred), torch.from_numpy(blur_kernels(sigmas)).float()),
+        noise=(torch.from_numpy(draws.noisy), torch.from_numpy(draws.noise_deviations).float()),
+        generator=torch.Generator().manual_seed(0),
+    ).numpy()
+    for index, sigma in zip((0, 2), sigmas, strict=True):
+        np.testing.assert_allclose(found[index], cv2.GaussianBlur(picture[index], (0, 0), sigma), atol=0.5)
+    assert (found[1] - picture[1]).std() == pytest.approx(7, rel=0.05)
+
+
+def test_run_on_resident_data_resumes_and_reads_its_figures_late(tiny_run, tiny_set, tmp_path):
+    data = {"resident": True, "sets": [{"name": "tiny", "annotations": tiny_set[0], "images": tiny_set[1]}]}
+    config = tiny_run.tiny_config(*tiny_set, data=data, log_every=2, check_every=2)
+    fit(config, tmp_path / "whole", accelerator="cpu")
+    fit(config, tmp_path / "parts", accelerator="cpu", stop_after=3)
+    fit(config, tmp_path / "parts", accelerator="cpu")
+    whole, parts = (
+        [row.split(",")[3:5] for row in (tmp_path / name / "log.csv").read_text().splitlines()[1:]]
+        for name in ("whole", "parts")
+    )
+    assert len(whole) == 3
+    np.testing.assert_allclose(np.array(parts, float), np.array(whole, float), rtol=1e-4)
