@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from posesdk.skeleton import CROWDPOSE_14
+from posesdk_training.accuracy_report import manifest_entry, show_report
 from posesdk_training.checkpoint import load_checkpoint, save_checkpoint
 from posesdk_training.evaluated_model import open_model
 from posesdk_training.evaluation.ground_truth import load_ground_truth
@@ -59,3 +60,21 @@ def test_switching_the_adaptation_off_gives_the_initial_figures_of_the_bound(che
     assert report["upper_bound"]["images"] == 3
     assert report["upper_bound"]["initial"] == pytest.approx(evaluate_keypoints(labelled, results).stats, abs=1e-6)
     assert without["conditions"]["adaptation"] == "none"
+
+
+@pytest.mark.parametrize(("min_score", "thresholds"), [(0.01, [0.02, 0.01]), (0.02, [0.02]), (0.5, [0.5])])
+def test_recall_is_not_given_for_scores_below_the_results(checkpoint, truth_file, photos, min_score, thresholds):
+    """The model's own threshold is 0.02."""
+    with open_model(checkpoint, device="cpu") as model:
+        report, _ = measure(model, truth_file, photos, Measurement(min_score=min_score, limit=1))
+    assert [row["score_threshold"] for row in report["recall"] if row["group"] == "large"] == thresholds
+
+
+def test_recall_of_large_persons_is_shown(checkpoint, truth_file, photos, capsys):
+    with open_model(checkpoint, device="cpu") as model:
+        report, _ = measure(model, truth_file, photos)
+    show_report(report)
+    shown = capsys.readouterr().out
+    assert "persons larger than 96 x 96 px: 0 of 4 found at OKS 0.5 and score 0.02 or more, recall 0.000" in shown
+    assert "of these, with three quarters of their keypoints labelled: 0 of 2 found" in shown
+    assert manifest_entry(report)["metrics"]["recall_larger_than_96_px"] == 0.0

@@ -92,7 +92,7 @@ def _figures(
             "image_ids": list(truth.image_ids),
         },
         "tall_persons": _tall_persons(truth, found.results, threshold),
-        "recall": _recall(truth, found.results, (threshold, floor)),
+        "recall": _recall(truth, found.results, sorted({max(threshold, floor), floor}, reverse=True)),
         "boxes": _boxes(truth, found.results, chosen.backend),
         "keypoints": _keypoints(truth, found.results),
         "conditions": _conditions(model, floor, chosen.backend),
@@ -107,7 +107,7 @@ def _tall_persons(truth: GroundTruth, results: Results, threshold: float) -> dic
     return {"found": tall.found, "persons": tall.persons, "score_threshold": threshold}
 
 
-def _recall(truth: GroundTruth, results: Results, thresholds: tuple[float, ...]) -> list[dict[str, Any]]:
+def _recall(truth: GroundTruth, results: Results, thresholds: list[float]) -> list[dict[str, Any]]:
     rows = []
     for threshold in thresholds:
         for part in recall(truth, results, threshold=threshold).values():
