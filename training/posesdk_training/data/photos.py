@@ -129,7 +129,8 @@ class PhotoReader:
                 f"{raw.member} of {raw.shard} has no annotations as `posesdk-train shard` writes them: {error!r}"
             ) from error
         tree["categories"] = list(self._shards[entry.name].categories)
-        whole = entry.model_copy(update={"only_with_persons": False})  # the stream has seen to that
+        # The stream sees to photos without persons, and the set as a whole knows what it annotates.
+        whole = entry.model_copy(update={"only_with_persons": False, "annotated_keypoints": None})
         shard = Path(raw.shard)
         found = keypoint_set_of(whole, tree, self._config.model.skeleton, images=shard, source=shard)
         if not found.images:
