@@ -83,7 +83,8 @@ class Occluders:
         gain = np.float32(rng.uniform(0.6, 1.2))
         layer = np.concatenate([image[..., :3] * opacity * gain, image[..., 3:]], axis=2)
         layer = np.minimum(layer, image[..., 3:])  # no brighter than its opacity allows
-        resized = cv2.resize(layer, (width, height), interpolation=cv2.INTER_AREA)
+        interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        resized = cv2.resize(layer, (width, height), interpolation=interpolation)
         # Pixel indices lie half a pixel inside the pixel's edges.
         keypoints = keypoints.copy()
         keypoints[:, :2] = (keypoints[:, :2] + 0.5) * scale - 0.5
