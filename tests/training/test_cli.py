@@ -2,6 +2,7 @@
 
 import csv
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,8 @@ from typer.testing import CliRunner
 
 from posesdk_training.checkpoint import load_checkpoint
 from posesdk_training.cli import app
+from posesdk_training.data.batches import Batch
+from posesdk_training.train_step import Stepper
 
 ROOTS = [str(Path(__file__).parents[2] / name) for name in ("runtimes", "sdk", "training")]
 
@@ -57,6 +60,23 @@ def test_fit_prints_where_the_weights_are(recipe: Path, tmp_path: Path):
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == "runs/tiny/last.safetensors"
     assert load_checkpoint(tmp_path / "runs/tiny/last.safetensors").metadata["step"] == "2"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_run_that_was_stopped_exits_as_a_shell_has_it(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
+):
+    take = Stepper.take
+
+    def take_and_stop(self: Stepper, batches: list[Batch]) -> dict[str, float]:
+        os.kill(os.getpid(), number)
+        return take(self, batches)
+
+    monkeypatch.setattr(Stepper, "take", take_and_stop)
+    result = CliRunner().invoke(app, ["fit", str(recipe), "--run", str(tmp_path / "run"), "--accelerator", "cpu"])
+    assert result.exit_code == code
+    assert f"posesdk: stopped by {number.name} after step 1 of 3, which is saved in {tmp_path}/run" in result.stderr
+    assert result.stdout == ""
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """The training loop on a tiny set and a tiny model."""
 
 import csv
+import logging
 from pathlib import Path
 from types import ModuleType
 
@@ -180,6 +181,35 @@ def test_run_folder_that_cannot_be_made_is_named(tiny_run: ModuleType, tiny_set:
 def test_broken_state_is_refused_by_name(tiny_run: ModuleType, tiny_set: TinySet, tmp_path: Path) -> None:
     (tmp_path / "last.ckpt").write_bytes(b"not a checkpoint")
     with pytest.raises(CheckpointError, match=r"last\.ckpt"):
+        fit(tiny_run.tiny_config(*tiny_set), tmp_path, accelerator="cpu")
+
+
+def test_settings_that_changed_since_the_checkpoint_are_named(
+    tiny_run: ModuleType, tiny_set: TinySet, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fit(tiny_run.tiny_config(*tiny_set, steps=1), tmp_path, accelerator="cpu")
+    with caplog.at_level(logging.WARNING, "posesdk_training"):
+        fit(tiny_run.tiny_config(*tiny_set, steps=2, ema_decay=0.5), tmp_path, accelerator="cpu")
+    assert [record.getMessage() for record in caplog.records] == [
+        f"the run in {tmp_path} goes on with other settings of ema_decay, steps"
+    ]
+
+
+def test_log_of_an_older_run_keeps_its_columns(tiny_run: ModuleType, tiny_set: TinySet, tmp_path: Path) -> None:
+    config = tiny_run.tiny_config(*tiny_set, steps=2)
+    fit(config, tmp_path, accelerator="cpu", stop_after=1)
+    (tmp_path / "log.csv").write_text("step,heatmap\n1,0.5\n")
+    fit(config, tmp_path, accelerator="cpu")
+    header, first, second = (tmp_path / "log.csv").read_text().splitlines()
+    assert (header, first) == ("step,heatmap", "1,0.5")
+    step, loss = second.split(",")
+    assert step == "2"
+    assert float(loss) > 0
+
+
+def test_run_folder_that_cannot_be_written_is_named(tiny_run: ModuleType, tiny_set: TinySet, tmp_path: Path) -> None:
+    (tmp_path / ".lock").mkdir()
+    with pytest.raises(DataError, match="cannot write to the run folder"):
         fit(tiny_run.tiny_config(*tiny_set), tmp_path, accelerator="cpu")
 
 

@@ -54,9 +54,16 @@ class _DamagedError(Exception):
 def lock_folder(folder: Path) -> Iterator[None]:
     """Holds a run folder for this process, until it ends in whatever way.
 
-    Raises DataError when another process holds it. The lock is not inherited by loader processes.
+    Raises DataError when another process holds it, or when it cannot be written to. The lock is not inherited by
+    loader processes.
     """
-    with (folder / LOCK_FILE).open("a+") as file:
+    try:
+        opened = (folder / LOCK_FILE).open("a+")
+    except OSError as error:
+        raise DataError(
+            f"cannot write to the run folder {folder}: {error.strerror}; give another with --run"
+        ) from error
+    with opened as file:
         try:
             _lock(file)
         except OSError as error:
