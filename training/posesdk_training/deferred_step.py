@@ -116,8 +116,9 @@ class _Deferred:
     def _require_finite(self, step: int, first: int, last: int, figures: dict[str, float]) -> None:
         run = self._run
         losses = {name: value for name, value in figures.items() if name != "gradient_norm"}
-        # The scaler of 16-mixed skips a step without a finite gradient, and takes a smaller scale.
-        if all(map(math.isfinite, (losses if run.config.precision == "16-mixed" else figures).values())):
+        # The scaler of 16-mixed skips a step without a finite gradient, and takes a smaller scale; a CPU has none.
+        scaled = getattr(run.fabric.strategy.precision, "scaler", None) is not None
+        if all(map(math.isfinite, (losses if scaled else figures).values())):
             return
         what = "loss" if not all(map(math.isfinite, losses.values())) else "gradient"
         raise NonFiniteLossError(

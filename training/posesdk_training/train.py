@@ -22,7 +22,6 @@ from torch.utils.data import DataLoader
 from posesdk_runtimes.errors import CheckpointError, DataError, DeviceUnavailableError
 from posesdk_training.config import TrainConfig
 from posesdk_training.data.batches import Batch, StepSampler, collate
-from posesdk_training.data.dataset import KeypointDataset
 from posesdk_training.data.resident.source import resident_batches
 from posesdk_training.deferred_step import StepTaker, Taken, step_taker
 from posesdk_training.interruption import RunInterrupted, StopRequest, ignore_signals
@@ -135,6 +134,8 @@ def loaded_batches(run: Run) -> Generator[Batch, None, None]:
     if config.data.resident:
         place = {"start": run.step, "rank": fabric.global_rank, "world": fabric.world_size}
         return _with_plain_faults(iter(resident_batches(config, fabric.device, **place)))
+    from posesdk_training.data.dataset import KeypointDataset  # with libraries that packed photos do without
+
     sampler = StepSampler(config, start=run.step, rank=fabric.global_rank, world=fabric.world_size)
     loader: DataLoader[Any] = DataLoader(
         KeypointDataset(config),
@@ -183,11 +184,11 @@ def _loop(run: Run, last_step: int, deadline: float) -> None:
             if asked := _agreed(fabric, stop.signal):
                 _note(run, log, taker.settle())
                 _interrupt(run, asked)
+            if observation is not None:
+                observation.look(last=run.step == config.steps)
             if deadline < math.inf and _agreed(fabric, int(time.monotonic() > deadline)):
                 logger.info("stopped after step %d of %d, as its time is up", run.step, config.steps)
                 break
-            if observation is not None:
-                observation.look(last=run.step == config.steps)
             if _agreed(fabric, int(time.monotonic() - saved > 60 * config.checkpoint_minutes)):
                 _note(run, log, taker.settle())
                 run.save()
