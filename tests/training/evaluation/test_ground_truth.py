@@ -59,3 +59,15 @@ def test_other_keypoints_than_the_models_are_refused(tmp_path, people):
         load_ground_truth(file_of(tmp_path, people, 14))
     with pytest.raises(DataError, match="CrowdPose has 14 keypoints"):
         load_ground_truth(file_of(tmp_path, people, 17), protocol="crowdpose")
+
+
+def test_keypoints_in_another_order_are_refused(tmp_path, people):
+    path = file_of(tmp_path, people, 17)
+    tree = json.loads(path.read_text())
+    tree["categories"][0]["keypoints"] = [name.upper() for name in COCO_17.keypoints]
+    path.write_text(json.dumps(tree))
+    assert load_ground_truth(path).category == tree["categories"][0]["id"]
+    tree["categories"][0]["keypoints"].reverse()
+    path.write_text(json.dumps(tree))
+    with pytest.raises(DataError, match="names and order"):
+        load_ground_truth(path)

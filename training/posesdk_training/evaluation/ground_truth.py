@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from posesdk.keypoint_names import canonical_names
 from posesdk.skeleton import COCO_17, CROWDPOSE_14, Skeleton
 from posesdk_runtimes.errors import DataError
 
@@ -129,6 +130,13 @@ def _check_keypoints(annotations: Path, tree: Tree, skeleton: Skeleton) -> None:
             raise DataError(
                 f"annotation {entry.get('id')} of {annotations} has {len(entry['keypoints']) / 3:g} keypoints, the "
                 f"model {len(skeleton)} ({skeleton.name}); evaluate it on annotations of its own skeleton"
+            )
+    for category in tree["categories"]:
+        names = tuple(category.get("keypoints", ()))
+        if names and canonical_names(names) != canonical_names(skeleton.keypoints):
+            raise DataError(
+                f"category {category.get('name')!r} of {annotations} labels {', '.join(names)}, the model gives "
+                f"{', '.join(skeleton.keypoints)}; bring the annotations into the model's names and order"
             )
 
 
