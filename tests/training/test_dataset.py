@@ -227,7 +227,7 @@ def test_unreadable_image_is_told_once_by_all_loader_processes(make, capfd):
 
 
 def _log_to_stderr(_):
-    logging.getLogger("posesdk_training").addHandler(logging.StreamHandler())
+    logging.getLogger("posesdk_training").handlers[:] = [logging.StreamHandler()]
 
 
 def test_missing_image_is_skipped(make, tmp_path):
