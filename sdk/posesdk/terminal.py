@@ -24,7 +24,7 @@ __all__ = [
 FAILURE, USAGE, INTERRUPTED = 1, 2, 130
 
 EXTRAS = {
-    **dict.fromkeys(("lightning", "pycocotools", "tensorboard", "torch", "yaml"), "training"),
+    **dict.fromkeys(("lightning", "pycocotools", "tensorboard", "torch", "webdataset", "yaml"), "training"),
     **dict.fromkeys(("onnx", "onnxscript", "safetensors"), "convert"),
     "openvino": "openvino",
 }

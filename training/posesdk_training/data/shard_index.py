@@ -140,4 +140,7 @@ def _listed(source: str) -> ShardSet:
 
 def open_shard(url: str) -> IO[bytes]:
     """A path, or a URL through webdataset's opener. Raises OSError."""
-    return gopen(url) if URL.match(url) else Path(url).open("rb")  # type: ignore[no-any-return]
+    if not URL.match(url):
+        return Path(url).open("rb")
+    stream: IO[bytes] = gopen(url)
+    return stream

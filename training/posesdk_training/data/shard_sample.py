@@ -6,7 +6,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from posesdk.images import decode_image
@@ -85,7 +84,7 @@ def _scale_region(region: list[list[float]] | Tree, ratio: tuple[float, float], 
     encoding = region
     if isinstance(encoding["counts"], list):
         encoding = coco_mask.frPyObjects(encoding, *encoding["size"])
-    pixels: NDArray[np.uint8] = cv2.resize(coco_mask.decode(encoding), size, interpolation=cv2.INTER_NEAREST)  # type: ignore[assignment]
+    pixels = np.asarray(cv2.resize(coco_mask.decode(encoding), size, interpolation=cv2.INTER_NEAREST), np.uint8)
     scaled = coco_mask.encode(np.asfortranarray(pixels))
     return {"size": list(scaled["size"]), "counts": scaled["counts"].decode("ascii")}
 
