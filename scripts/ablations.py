@@ -1,6 +1,6 @@
 """Trains and measures every ablation of LOGO-CAP's Tables 5, 6 and 7 at small scale, and prints the table.
 
-    python scripts/ablations.py CHECKPOINT --data DATA --run runs/ablations [--steps 2500] [--only NAME ...]
+    python scripts/ablations.py CHECKPOINT --data DATA --run runs/ablations [--steps 1000] [--only NAME ...]
 
 Every row starts from the same trained center-offset network, the dense part of CHECKPOINT, with a fresh adaptation
 branch, and trains everything for the same few steps of one recipe; only the named switches differ. A row that was
@@ -28,7 +28,7 @@ FRESH = ("joints_mlp.", "transition_embedding.")
 SCHEDULE = (
     "model.decode.center_threshold=0.05",
     "optimizer.learning_rate=0.001",
-    "phases=[{mixture: {coco_a: 0.72, coco_b: 0.12, lspet: 0.1, no_people: 0.06}, sizes: {128: 0.5, 160: 0.5}}]",
+    "phases=[{mixture: {coco_a: 0.72, coco_b: 0.12, lspet: 0.1, no_people: 0.06}, sizes: {128: 0.7, 160: 0.3}}]",
 )
 
 
@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path, help="a trained logocap-nano (.safetensors)")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--run", type=Path, default=Path("runs/ablations"))
-    parser.add_argument("--steps", type=int, default=2500)
+    parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--accelerator", default="auto")
     args = parser.parse_args()
