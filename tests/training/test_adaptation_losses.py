@@ -6,13 +6,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from posesdk.spec import AdaptationSpec, EdgeBackboneSpec, HeadSpec, ModelSpec
-from posesdk_training.config import LossConfig
 from posesdk_training.losses.adaptation import keep_poses, losses_of_poses
 from posesdk_training.losses.matching import match_poses
 from posesdk_training.losses.sampling import dynamic_convolution, heatmap_windows, local_context
 from posesdk_training.models import adaptation as plain
 from posesdk_training.models.build import build_model
 from posesdk_training.models.logocap import DenseMaps
+from posesdk_training.settings.learning import LossConfig
 
 SIDE = 64
 FRAMES = ("published", "consistent")

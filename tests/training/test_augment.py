@@ -3,7 +3,6 @@ import numpy as np
 import pytest
 
 from posesdk.skeleton import COCO_17
-from posesdk_training.config import AugmentConfig, CropConfig
 from posesdk_training.data.augment import (
     Placement,
     jitter_colors,
@@ -13,6 +12,7 @@ from posesdk_training.data.augment import (
     warp_image,
 )
 from posesdk_training.data.coco import PersonRecord
+from posesdk_training.settings.samples import AugmentConfig, CropConfig
 
 FRAMES = ("published", "consistent")
 SIZE = 128

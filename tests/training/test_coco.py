@@ -9,8 +9,8 @@ from pycocotools import mask as coco_mask
 
 from posesdk.skeleton import COCO_17, CROWDPOSE_14, Skeleton
 from posesdk_runtimes.errors import DataError
-from posesdk_training.config import DatasetConfig
 from posesdk_training.data.coco import load_keypoint_set
+from posesdk_training.settings.data import DatasetConfig
 
 PERSON = {"id": 7, "image_id": 1, "bbox": [1, 2, 3, 4], "keypoints": [1, 2, 2] * 17}
 TREE = {"images": [{"id": 1, "file_name": "a.png"}], "annotations": [PERSON], "categories": []}

@@ -3,10 +3,10 @@ import math
 import pytest
 import torch
 
-from posesdk_training.config import LossConfig
 from posesdk_training.data.batches import Batch
 from posesdk_training.losses.dense import dense_losses, focal_heatmap_loss, mse_heatmap_loss, offset_loss
 from posesdk_training.models.logocap import DenseMaps
+from posesdk_training.settings.learning import LossConfig
 
 
 def random(*shape, seed=0, low=0.0, high=1.0):

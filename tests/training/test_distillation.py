@@ -9,7 +9,7 @@ import torch
 
 from posesdk_runtimes.errors import CheckpointError, DataError
 from posesdk_training.checkpoint import load_checkpoint, load_model, save_checkpoint
-from posesdk_training.config import DatasetConfig, LossConfig, TeacherConfig, TrainConfig
+from posesdk_training.config import TrainConfig
 from posesdk_training.data.batches import SampleKey, collate
 from posesdk_training.data.dataset import KeypointDataset
 from posesdk_training.losses.distillation import (
@@ -21,6 +21,8 @@ from posesdk_training.losses.distillation import (
 from posesdk_training.models.build import build_model
 from posesdk_training.models.logocap import DenseMaps
 from posesdk_training.objective import Objective
+from posesdk_training.settings.data import DatasetConfig
+from posesdk_training.settings.learning import LossConfig, TeacherConfig
 from posesdk_training.train import fit
 
 TinySet = tuple[Path, Path]

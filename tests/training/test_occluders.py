@@ -6,10 +6,10 @@ import pytest
 
 from posesdk.skeleton import COCO_17
 from posesdk_runtimes.errors import DataError
-from posesdk_training.config import OccluderConfig
 from posesdk_training.data.augment import Placement, transform_keypoints
 from posesdk_training.data.coco import ImageRecord, PersonRecord
 from posesdk_training.data.occluders import Occluders
+from posesdk_training.settings.samples import OccluderConfig
 
 SIZE = 100
 

@@ -6,8 +6,8 @@ from types import ModuleType
 
 import pytest
 
-from posesdk_training.config import OptimizerConfig
 from posesdk_training.optimizer import learning_rate
+from posesdk_training.settings.learning import OptimizerConfig
 
 
 def test_cosine_falls_from_the_rate_to_its_final_fraction():

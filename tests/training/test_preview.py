@@ -15,10 +15,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from posesdk_runtimes.errors import DataError
 from posesdk_training.checkpoint import load_checkpoint, load_model
-from posesdk_training.config import ValidationConfig
 from posesdk_training.evaluated_model import open_model
 from posesdk_training.preview import Validation
 from posesdk_training.run_state import Run
+from posesdk_training.settings.observation import ValidationConfig
 from posesdk_training.train import fit
 
 TinySet = tuple[Path, Path]

@@ -6,12 +6,12 @@ import yaml
 from typer.testing import CliRunner
 
 from posesdk_training.cli import app
-from posesdk_training.config import DatasetConfig
 from posesdk_training.data.batches import SampleKey
 from posesdk_training.data.dataset import KeypointDataset
 from posesdk_training.data.shard_writer import ShardSettings, write_shards
 from posesdk_training.data.stage_clock import StageClock
 from posesdk_training.data_profile import MIXTURE, STAGES, DataProfile, LoadingCost, profile_data
+from posesdk_training.settings.data import DatasetConfig
 
 
 @pytest.fixture

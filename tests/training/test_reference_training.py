@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from posesdk.spec import AdaptationSpec, HeadSpec, HRNetSpec, ModelSpec
-from posesdk_training.config import LossConfig, TargetConfig
 from posesdk_training.data.batches import Batch
 from posesdk_training.data.targets import GridPersons, encode_dense, net_to_cells
 from posesdk_training.losses.adaptation import adaptation_losses, keep_poses, losses_of_poses
 from posesdk_training.losses.dense import dense_losses
 from posesdk_training.models.build import build_model
+from posesdk_training.settings.learning import LossConfig
+from posesdk_training.settings.samples import TargetConfig
 
 IMAGES = (0, 1)
 CELLS = (32, 32)

@@ -3,9 +3,9 @@
 import json
 
 from posesdk.skeleton import Skeleton
-from posesdk_training.config import DatasetConfig
 from posesdk_training.data.coco import load_keypoint_set
 from posesdk_training.data.statistics import KeypointCount, describe
+from posesdk_training.settings.data import DatasetConfig
 
 PAIR = Skeleton(name="pair", keypoints=("left", "right"), flip_pairs=((0, 1),), sigmas=(0.1, 0.1))
 

@@ -3,8 +3,8 @@ import pytest
 
 from posesdk.decode import decode_center_offset
 from posesdk.spec import DecodeSpec, ModelSpec
-from posesdk_training.config import TargetConfig
 from posesdk_training.data.targets import GridPersons, encode_dense, net_to_cells
+from posesdk_training.settings.samples import TargetConfig
 
 SIDE = 160
 CELLS = (SIDE // 4, SIDE // 4)

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from posesdk_training.config import PhaseConfig, TrainConfig
+from posesdk_training.config import TrainConfig
 from posesdk_training.data.batches import SampleKey, StepSampler, collate
 from posesdk_training.data.dataset import KeypointDataset
 from posesdk_training.data.stage_clock import StageClock
+from posesdk_training.settings.learning import PhaseConfig
 
 __all__ = ["MIXTURE", "STAGES", "DataProfile", "LoadingCost", "profile_data"]
 

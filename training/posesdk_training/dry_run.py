@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from posesdk_training.config import PhaseConfig, TrainConfig
+from posesdk_training.config import TrainConfig
 from posesdk_training.data.batches import Batch, SampleKey, collate
 from posesdk_training.data.coco import load_keypoint_set
 from posesdk_training.data.dataset import KeypointDataset
@@ -19,6 +19,7 @@ from posesdk_training.data.statistics import SetStatistics, describe
 from posesdk_training.models.logocap import LogoCap
 from posesdk_training.optimizer import learning_rate
 from posesdk_training.run_state import Run
+from posesdk_training.settings.learning import PhaseConfig
 from posesdk_training.train import make_fabric
 from posesdk_training.train_step import Stepper
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from posesdk_training.config import OptimizerConfig
+from posesdk_training.settings.learning import OptimizerConfig
 
 __all__ = ["WeightAverage", "learning_rate", "make_optimizer"]
 

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from posesdk.poses import Poses
 from posesdk.sources import IMAGE_SUFFIXES
 from posesdk_runtimes.errors import DataError
-from posesdk_training.config import PreviewConfig, ValidationConfig
 from posesdk_training.evaluated_model import EvaluatedModel
 from posesdk_training.evaluation.ground_truth import load_ground_truth
 from posesdk_training.evaluation.keypoints import evaluate_keypoints
 from posesdk_training.evaluation.predict import predict
 from posesdk_training.report.sheet import Photo, picture_sheet
+from posesdk_training.settings.observation import PreviewConfig, ValidationConfig
 
 __all__ = ["PREVIEW_FOLDER", "Preview", "Validation"]
 

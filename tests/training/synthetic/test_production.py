@@ -7,8 +7,8 @@ import pytest
 
 from posesdk.skeleton import COCO_17
 from posesdk_runtimes.errors import DataError
-from posesdk_training.config import DatasetConfig
 from posesdk_training.data.coco import load_keypoint_set
+from posesdk_training.settings.data import DatasetConfig
 from posesdk_training.synthetic.generator import Settings
 from posesdk_training.synthetic.production import produce
 

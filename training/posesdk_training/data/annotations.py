@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from posesdk.keypoint_names import canonical_names
 from posesdk.skeleton import Skeleton
 from posesdk_runtimes.errors import DataError
-from posesdk_training.config import DatasetConfig
 from posesdk_training.data.faults import FaultLog
 from posesdk_training.data.formats import as_coco
 from posesdk_training.data.persons import ImageSize, PersonReader
 from posesdk_training.data.records import ImageRecord, KeypointSet, PersonRecord, Region
 from posesdk_training.data.skeletons import keypoint_categories, map_keypoints
+from posesdk_training.settings.data import DatasetConfig
 
 __all__ = ["annotated_keypoints", "keypoint_set_of", "malformed"]
 

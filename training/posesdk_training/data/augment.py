@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posesdk.spec import Frame
-from posesdk_training.config import AugmentConfig, CropConfig
 from posesdk_training.data.records import PersonRecord
+from posesdk_training.settings.samples import AugmentConfig, CropConfig
 
 __all__ = ["Placement", "jitter_colors", "sample_placement", "transform_boxes", "transform_keypoints", "warp_image"]
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from posesdk.skeleton import Skeleton
 from posesdk_runtimes.errors import DataError
-from posesdk_training.config import DatasetConfig
 from posesdk_training.data.annotations import annotated_keypoints, keypoint_set_of, malformed
 from posesdk_training.data.faults import warn
 from posesdk_training.data.records import ImageRecord, KeypointSet, PersonRecord, Region
 from posesdk_training.data.unlabelled import EVERYWHERE, list_photos
+from posesdk_training.settings.data import DatasetConfig
 
 __all__ = ["ImageRecord", "KeypointSet", "PersonRecord", "Region", "keypoint_set_of", "load_keypoint_set"]
 

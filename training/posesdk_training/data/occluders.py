@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from posesdk.skeleton import Skeleton
 from posesdk_runtimes.errors import DataError
-from posesdk_training.config import DatasetConfig, OccluderConfig
 from posesdk_training.data.augment import Placement
 from posesdk_training.data.coco import ImageRecord, PersonRecord, load_keypoint_set
+from posesdk_training.settings.data import DatasetConfig
+from posesdk_training.settings.samples import OccluderConfig
 
 __all__ = ["Occluders"]
 

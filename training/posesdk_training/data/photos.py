@@ -15,12 +15,13 @@ from torch.utils.data import get_worker_info
 
 from posesdk.images import decode_image, read_image
 from posesdk_runtimes.errors import DataError, SourceError
-from posesdk_training.config import DatasetConfig, TrainConfig
+from posesdk_training.config import TrainConfig
 from posesdk_training.data.batches import SampleKey
 from posesdk_training.data.coco import ImageRecord, KeypointSet, keypoint_set_of, load_keypoint_set
 from posesdk_training.data.shard_index import find_shards
 from posesdk_training.data.shards import RawSample, Reader, ShardStream
 from posesdk_training.data.skips import SkipLog
+from posesdk_training.settings.data import DatasetConfig
 
 __all__ = ["Photo", "PhotoReader"]
 

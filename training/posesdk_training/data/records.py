@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posesdk.skeleton import Skeleton
-from posesdk_training.config import DatasetConfig
 from posesdk_training.data.faults import Fault
+from posesdk_training.settings.data import DatasetConfig
 
 __all__ = ["ImageRecord", "KeypointSet", "PersonRecord", "Region"]
 

@@ -11,7 +11,7 @@ from webdataset.gopen import gopen
 from webdataset.shardlists import expand_urls
 
 from posesdk_runtimes.errors import DataError
-from posesdk_training.config import URL
+from posesdk_training.settings.data import URL
 
 __all__ = ["INDEX_FILE", "Shard", "ShardEntry", "ShardIndex", "ShardSet", "find_shards", "open_shard"]
 

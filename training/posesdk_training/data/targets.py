@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from posesdk_training.config import TargetConfig
+from posesdk_training.settings.samples import TargetConfig
 
 __all__ = ["DenseTargets", "GridPersons", "encode_dense", "net_to_cells"]
 

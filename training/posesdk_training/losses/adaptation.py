@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from posesdk_training.config import LossConfig
 from posesdk_training.data.batches import Batch
 from posesdk_training.losses.matching import PoseMatch, match_batch
 from posesdk_training.losses.sampling import dynamic_convolution, heatmap_windows, image_index, local_context
 from posesdk_training.models.adaptation import reweighing, upsample
 from posesdk_training.models.logocap import DenseMaps, LogoCap, initial_poses, select_centers
+from posesdk_training.settings.learning import LossConfig
 
 __all__ = ["KeptPoses", "adaptation_losses", "keep_poses", "losses_of_poses"]
 

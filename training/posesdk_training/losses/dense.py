@@ -3,9 +3,9 @@
 import torch
 from torch.nn import functional as F
 
-from posesdk_training.config import LossConfig
 from posesdk_training.data.batches import Batch
 from posesdk_training.models.logocap import DenseMaps
+from posesdk_training.settings.learning import LossConfig
 
 __all__ = ["dense_losses", "focal_heatmap_loss", "mse_heatmap_loss", "offset_loss"]
 

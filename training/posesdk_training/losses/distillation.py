@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from posesdk.spec import ModelSpec
 from posesdk_runtimes.errors import CheckpointError
 from posesdk_training.checkpoint import load_model
-from posesdk_training.config import LossConfig, TeacherConfig
 from posesdk_training.losses.dense import CELLS_PER_PEAK, MIN_PEAK_CELLS
 from posesdk_training.models.logocap import DenseMaps
+from posesdk_training.settings.learning import LossConfig, TeacherConfig
 
 __all__ = ["Teacher", "distillation_losses", "distilled_heatmap_loss", "distilled_offset_loss"]
 

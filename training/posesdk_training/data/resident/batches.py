@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from posesdk_runtimes.errors import DataError
-from posesdk_training.config import PhaseConfig, TrainConfig
+from posesdk_training.config import TrainConfig
 from posesdk_training.data.batches import Batch, SampleKey, StepSampler
 from posesdk_training.data.resident.color import ColorDraws, blur_kernels, draw_colors, jitter
 from posesdk_training.data.resident.persons import CropPersons, move_persons
@@ -17,6 +17,7 @@ from posesdk_training.data.resident.placement import Crops, sample_crops
 from posesdk_training.data.resident.store import ResidentStore
 from posesdk_training.data.resident.targets import dense_targets, supervised_cells
 from posesdk_training.data.resident.warp import cell_mask, sample_pixels
+from posesdk_training.settings.learning import PhaseConfig
 
 __all__ = ["ResidentBatches", "SetRules", "require_supported"]
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from posesdk_training.config import AugmentConfig, CropConfig
 from posesdk_training.data.augment import Placement
 from posesdk_training.data.resident.photos import LEVELS, reduction
 from posesdk_training.data.resident.store import PersonTable, PhotoTable, ResidentStore
+from posesdk_training.settings.samples import AugmentConfig, CropConfig
 
 __all__ = ["Crops", "crops_of", "sample_crops"]
 

@@ -6,11 +6,12 @@ import numpy as np
 import torch
 
 from posesdk_runtimes.errors import DataError
-from posesdk_training.config import DatasetConfig, TrainConfig
+from posesdk_training.config import TrainConfig
 from posesdk_training.data.resident.batches import ResidentBatches, SetRules, require_supported
 from posesdk_training.data.resident.pack import PackedSets, read_packs
 from posesdk_training.data.resident.photos import PhotoSource, folder_sources
 from posesdk_training.data.resident.store import load_store
+from posesdk_training.settings.data import DatasetConfig
 
 __all__ = ["resident_batches"]
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from posesdk.spec import STRIDE
-from posesdk_training.config import TargetConfig
 from posesdk_training.data.resident.persons import CropPersons
+from posesdk_training.settings.samples import TargetConfig
 
 __all__ = ["dense_targets", "supervised_cells"]
 

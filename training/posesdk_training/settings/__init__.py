@@ -1,0 +1,1 @@
+"""The sections of a training configuration, and how a file becomes one."""
