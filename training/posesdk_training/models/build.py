@@ -44,7 +44,7 @@ def logocap_small_spec() -> ModelSpec:
         backbone=EdgeBackboneSpec(stem=32, channels=(64, 128, 256, 288), blocks=(1, 1, 2, 1), neck=96),
         heads=HeadSpec(heatmap_channels=64, offset_channels=128, embedding=32, activation="sigmoid", offset_scale=8.0),
         adaptation=AdaptationSpec(
-            local_size=11, global_size=65, reweigh_sigma=64 / 6, message_channels=(128, 96, 64), affine_pairs=10
+            local_size=7, global_size=97, reweigh_sigma=16.0, message_channels=(128, 96, 64), affine_pairs=10
         ),
     )
 
