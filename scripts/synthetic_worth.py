@@ -19,7 +19,7 @@ import yaml
 from posesdk_training.config import load_config
 from posesdk_training.evaluated_model import open_model
 from posesdk_training.evaluation.measure import measure
-from posesdk_training.recipe import find_recipe, read_recipe
+from posesdk_training.settings.recipe import find_recipe, read_recipe
 from posesdk_training.train import fit
 
 RENDERED = 0.3

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from posesdk_training.checkpoint import load_checkpoint
 from posesdk_training.cli import app
 from posesdk_training.data.batches import Batch
-from posesdk_training.train_step import Stepper
+from posesdk_training.run.train_step import Stepper
 
 ROOTS = [str(Path(__file__).parents[2] / name) for name in ("runtimes", "sdk", "training")]
 

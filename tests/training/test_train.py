@@ -12,10 +12,10 @@ from lightning.fabric.plugins.precision import MixedPrecision
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from posesdk_runtimes.errors import CheckpointError, DataError, DeviceUnavailableError
-from posesdk_training import objective
 from posesdk_training.checkpoint import load_checkpoint
 from posesdk_training.models.build import build_model
-from posesdk_training.run_state import Run
+from posesdk_training.run import objective
+from posesdk_training.run.state import Run
 from posesdk_training.train import NonFiniteLossError, fit
 
 TinySet = tuple[Path, Path]

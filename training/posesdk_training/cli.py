@@ -6,20 +6,20 @@ from typing import Annotated
 import typer
 
 from posesdk.terminal import TerminalHandler
-from posesdk_training.calibrate_command import calibrate
-from posesdk_training.card_command import card
-from posesdk_training.compare_command import compare
-from posesdk_training.evaluate_command import evaluate
-from posesdk_training.find_lr_command import find_lr
-from posesdk_training.fit_command import fit
-from posesdk_training.pack_command import pack
-from posesdk_training.profile_data_command import profile_data
-from posesdk_training.recipe import recipe_names, recipe_path
-from posesdk_training.report_command import report
-from posesdk_training.shard_command import shard
-from posesdk_training.sheet_command import sheet
-from posesdk_training.synthesize_command import synthesize
-from posesdk_training.widen_command import widen
+from posesdk_training.commands.calibrate import calibrate
+from posesdk_training.commands.card import card
+from posesdk_training.commands.compare import compare
+from posesdk_training.commands.evaluate import evaluate
+from posesdk_training.commands.find_lr import find_lr
+from posesdk_training.commands.fit import fit
+from posesdk_training.commands.pack import pack
+from posesdk_training.commands.profile_data import profile_data
+from posesdk_training.commands.report import report
+from posesdk_training.commands.shard import shard
+from posesdk_training.commands.sheet import sheet
+from posesdk_training.commands.synthesize import synthesize
+from posesdk_training.commands.widen import widen
+from posesdk_training.settings.recipe import recipe_names, recipe_path
 
 __all__ = ["app", "main"]
 

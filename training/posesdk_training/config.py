@@ -8,11 +8,11 @@ from pydantic import ValidationError, model_validator
 
 from posesdk.spec import ModelSpec
 from posesdk_runtimes.errors import DataError
-from posesdk_training.overrides import apply_override
-from posesdk_training.recipe import read_recipe
 from posesdk_training.settings.data import DataConfig
 from posesdk_training.settings.learning import LossConfig, OptimizerConfig, PhaseConfig, TeacherConfig
 from posesdk_training.settings.observation import PreviewConfig, ValidationConfig
+from posesdk_training.settings.overrides import apply_override
+from posesdk_training.settings.recipe import read_recipe
 from posesdk_training.settings.samples import AugmentConfig, TargetConfig
 from posesdk_training.settings.section import Fraction, Positive, PositiveInt, Section
 from posesdk_training.settings.tree import completed

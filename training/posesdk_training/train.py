@@ -23,13 +23,13 @@ from posesdk_runtimes.errors import CheckpointError, DataError, DeviceUnavailabl
 from posesdk_training.config import TrainConfig
 from posesdk_training.data.batches import Batch, StepSampler, collate
 from posesdk_training.data.resident.source import resident_batches
-from posesdk_training.deferred_step import StepTaker, Taken, step_taker
-from posesdk_training.interruption import RunInterrupted, StopRequest, ignore_signals
-from posesdk_training.observation import Observation
-from posesdk_training.run_folder import WEIGHTS_FILE, lock_folder, write_text
-from posesdk_training.run_log import ProgressBar, RunLog
-from posesdk_training.run_state import Run
-from posesdk_training.train_step import NonFiniteLossError, OutOfMemoryFault
+from posesdk_training.run.deferred_step import StepTaker, Taken, step_taker
+from posesdk_training.run.folder import WEIGHTS_FILE, lock_folder, write_text
+from posesdk_training.run.interruption import RunInterrupted, StopRequest, ignore_signals
+from posesdk_training.run.log import ProgressBar, RunLog
+from posesdk_training.run.observation import Observation
+from posesdk_training.run.state import Run
+from posesdk_training.run.train_step import NonFiniteLossError, OutOfMemoryFault
 
 __all__ = ["NonFiniteLossError", "OutOfMemoryFault", "RunInterrupted", "fit", "loaded_batches", "make_fabric"]
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from posesdk.skeleton import CROWDPOSE_14
-from posesdk_training.accuracy_report import manifest_entry, show_report
 from posesdk_training.checkpoint import load_checkpoint, save_checkpoint
 from posesdk_training.evaluated_model import open_model
+from posesdk_training.evaluation.accuracy_report import manifest_entry, show_report
 from posesdk_training.evaluation.ground_truth import load_ground_truth
 from posesdk_training.evaluation.keypoints import evaluate_keypoints, stats_of
 from posesdk_training.evaluation.measure import Measurement, measure

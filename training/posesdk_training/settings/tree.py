@@ -5,8 +5,8 @@ from typing import Any
 
 from posesdk_training.data.model_skeleton import join_skeleton, replaces_skeleton, with_model_skeleton
 from posesdk_training.models.build import preset
-from posesdk_training.overrides import merged
 from posesdk_training.settings.data import URL
+from posesdk_training.settings.overrides import merged
 
 __all__ = ["completed"]
 

@@ -1,0 +1,50 @@
+"""The command `posesdk-train pack`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from posesdk.terminal import USAGE, reporting, show_error
+from posesdk_runtimes.errors import DataError
+from posesdk_training.settings.recipe import find_recipe
+
+__all__ = ["pack"]
+
+
+def pack(
+    config: Annotated[str, typer.Argument(help="A YAML configuration, or the name of a shipped recipe.")],
+    output: Annotated[Path, typer.Option(help="FILE.pack; the files are called FILE-1.pack, FILE-2.pack, ...")],
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Override, as section.key=value.")] = None,
+    max_mib: Annotated[float, typer.Option(min=1, help="Size of a file in MiB, at most.")] = 60.0,
+    long_side: Annotated[int, typer.Option(min=32, help="Longer photos are shrunk to this many px.")] = 320,
+) -> None:
+    """Pack the photos and annotations of a configuration into a few files, to be carried to a rented machine."""
+    with reporting():
+        from rich.console import Console
+        from rich.progress import Progress
+
+        from posesdk_training.config import load_config
+        from posesdk_training.data.coco import load_keypoint_set
+        from posesdk_training.data.resident.pack import write_packs
+
+        try:
+            settings = load_config(find_recipe(config), tuple(set_ or ()))
+        except ValueError as error:  # an override that is none
+            show_error(error)
+            raise typer.Exit(USAGE) from error
+        if not output.parent.is_dir():
+            raise DataError(f"cannot write {output}: there is no folder {output.parent}; make it first")
+        if streamed := [entry.name for entry in settings.data.sets if entry.shards is not None]:
+            raise DataError(
+                f"cannot pack the data sets {', '.join(streamed)}: they are in shards, which travel as such"
+            )
+        sets = [load_keypoint_set(entry, settings.model.skeleton) for entry in settings.data.sets]
+        console = Console(stderr=True)
+        with Progress(console=console, disable=not console.is_terminal) as progress:
+            task = progress.add_task("packing", total=sum(len(entry.images) for entry in sets))
+            paths = write_packs(
+                sets, output, max_mib=max_mib, long_side=long_side, on_photo=lambda: progress.advance(task)
+            )
+        for path in paths:
+            typer.echo(str(path))
