@@ -43,6 +43,16 @@ def test_recipes_are_listed():
     assert all(len(line.split()) > 3 for line in result.stdout.splitlines())  # name and description
 
 
+def test_help_names_every_command_in_one_whole_line():
+    lines = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80"}).stdout.splitlines()
+    assert not any(line.endswith("...") for line in lines if "COMMAND" not in line)
+    assert max(map(len, lines)) <= 80
+    named = [line.split()[0] for line in lines[lines.index("Train:") :] if line.startswith("  ") and line.strip()]
+    commands = [command.name or "" for command in app.registered_commands]
+    assert [name for name in named if name in commands] == commands
+    assert commands.index("fit") < commands.index("evaluate") < commands.index("pack")
+
+
 def test_unknown_recipe_is_refused_with_the_known_ones():
     result = CliRunner().invoke(app, ["fit", "nothing-of-the-kind"])
     assert result.exit_code == 1
