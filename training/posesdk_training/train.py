@@ -11,7 +11,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import cv2
 import torch
 from lightning.fabric import Fabric
 from lightning.fabric.strategies.ddp import DDPStrategy
@@ -25,7 +24,8 @@ from posesdk_training.data.batches import Batch, StepSampler, collate
 from posesdk_training.data.resident.source import resident_batches
 from posesdk_training.run.deferred_step import StepTaker, Taken, step_taker
 from posesdk_training.run.folder import WEIGHTS_FILE, lock_folder, write_text
-from posesdk_training.run.interruption import RunInterrupted, StopRequest, ignore_signals
+from posesdk_training.run.interruption import RunInterrupted, StopRequest
+from posesdk_training.run.loader_processes import LoadedBatches, start_loader_process
 from posesdk_training.run.log import ProgressBar, RunLog
 from posesdk_training.run.observation import Observation
 from posesdk_training.run.state import Run
@@ -125,15 +125,15 @@ def _train(config: TrainConfig, folder: Path, fabric: Fabric, *, last_step: int,
     _loop(run, last_step, deadline)
 
 
-def loaded_batches(run: Run) -> Generator[Batch, None, None]:
-    """The batches of this process from the run's step on, `accumulate` a step. Raises DataError.
+def loaded_batches(run: Run) -> LoadedBatches | Generator[Batch, None, None]:
+    """The batches of this process from the run's step on, `accumulate` a step; to be closed. Raises DataError.
 
     Loader processes start at once: one that is forked beside running threads may inherit a lock that nobody opens.
     """
     config, fabric = run.config, run.fabric
     if config.data.resident:
         place = {"start": run.step, "rank": fabric.global_rank, "world": fabric.world_size}
-        return _with_plain_faults(iter(resident_batches(config, fabric.device, **place)))
+        return iter(resident_batches(config, fabric.device, **place))
     from posesdk_training.data.dataset import KeypointDataset  # with libraries that packed photos do without
 
     sampler = StepSampler(config, start=run.step, rank=fabric.global_rank, world=fabric.world_size)
@@ -142,25 +142,11 @@ def loaded_batches(run: Run) -> Generator[Batch, None, None]:
         batch_sampler=sampler,
         num_workers=config.data.workers,
         collate_fn=collate,
-        worker_init_fn=_quiet_worker,
+        worker_init_fn=start_loader_process,
         prefetch_factor=4 if config.data.workers else None,
         pin_memory=fabric.device.type == "cuda",
     )
-    return _with_plain_faults(iter(loader))
-
-
-def _with_plain_faults(batches: Iterator[Batch]) -> Generator[Batch, None, None]:
-    try:
-        yield from batches
-    except DataError as error:
-        # A loader process puts its traceback before the message.
-        raise DataError(str(error).rpartition(f"{DataError.__name__}: ")[2].strip()) from error
-
-
-def _quiet_worker(_: int) -> None:
-    ignore_signals()
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)
+    return LoadedBatches(loader)
 
 
 def _loop(run: Run, last_step: int, deadline: float) -> None:

@@ -4,6 +4,7 @@ import itertools
 import math
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from posesdk_training.config import TrainConfig
 from posesdk_training.data.batches import SampleKey, StepSampler, collate
 from posesdk_training.data.dataset import KeypointDataset
 from posesdk_training.data.stage_clock import StageClock
+from posesdk_training.run.loader_processes import LoadedBatches, start_loader_process
 from posesdk_training.settings.learning import PhaseConfig
 
 __all__ = ["MIXTURE", "STAGES", "DataProfile", "LoadingCost", "profile_data"]
@@ -155,19 +157,14 @@ def _measure_workers(config: TrainConfig, seconds: float) -> float:
         batch_sampler=StepSampler(endless),
         num_workers=workers,
         collate_fn=collate,
-        worker_init_fn=_quiet,
+        worker_init_fn=start_loader_process,
         prefetch_factor=READ_AHEAD,
     )
-    batches = iter(loader)
-    for _ in range(workers * READ_AHEAD):
-        next(batches)
-    count, began = 0, time.perf_counter()
-    while count == 0 or time.perf_counter() - began < seconds:
-        next(batches)
-        count += 1
-    return count * config.batch_size / (time.perf_counter() - began)
-
-
-def _quiet(_: int) -> None:
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)
+    with closing(LoadedBatches(loader)) as batches:
+        for _ in range(workers * READ_AHEAD):
+            next(batches)
+        count, began = 0, time.perf_counter()
+        while count == 0 or time.perf_counter() - began < seconds:
+            next(batches)
+            count += 1
+        return count * config.batch_size / (time.perf_counter() - began)

@@ -6,7 +6,8 @@ loss falls fastest where the rate suits, and rises where it is too high.
 
 import math
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -97,14 +98,16 @@ def range_test(
     rates = np.geomspace(lowest, highest, steps)
     with tempfile.TemporaryDirectory() as empty:
         run = Run(config, Path(empty), fabric)
-        losses, diverged = _sweep(run, rates, on_step)
+        with closing(loaded_batches(run)) as batches:
+            losses, diverged = _sweep(run, batches, rates, on_step)
     return RangeTest(rates[: len(losses)], np.array(losses), diverged)
 
 
-def _sweep(run: Run, rates: Floats, on_step: Callable[[int, float], None]) -> tuple[list[float], bool]:
+def _sweep(
+    run: Run, batches: Iterator[Batch], rates: Floats, on_step: Callable[[int, float], None]
+) -> tuple[list[float], bool]:
     """The losses of the steps up to the last, or to divergence, and whether it came to that."""
     run.module.train()
-    batches = loaded_batches(run)
     losses: list[float] = []
     mean, lowest = 0.0, math.inf
     for number, rate in enumerate(rates, start=1):

@@ -1,6 +1,6 @@
 """Batches of a run whose photos are resident on the device."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,7 +83,7 @@ class ResidentBatches:
     def __len__(self) -> int:
         return len(self._sampler)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Generator[Batch, None, None]:
         for keys in self._sampler:
             yield self._batch(keys)
 
