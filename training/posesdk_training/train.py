@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from lightning.fabric import Fabric
@@ -162,14 +162,16 @@ def _loop(run: Run, last_step: int, deadline: float) -> None:
         taker, saved = step_taker(run), time.monotonic()
         figures: dict[str, float] = {}
         while run.step < last_step and (of_step := list(islice(batches, config.accumulate))):
-            taken = _taken(run, taker, of_step)
+            taken = _taken(run, taker, of_step, log)
             run.step += 1
             _note(run, log, taken)
             figures = taken[-1][1] if taken else figures
             advance(figures)
             if asked := _agreed(fabric, stop.signal):
                 _note(run, log, taker.settle())
-                _interrupt(run, asked)
+                run.save()
+                if run.step < config.steps:  # else there is only the last look to be had
+                    _interrupt(run, asked)
             if observation is not None:
                 observation.look(last=run.step == config.steps)
             if deadline < math.inf and _agreed(fabric, int(time.monotonic() > deadline)):
@@ -196,13 +198,13 @@ def _log(run: Run) -> RunLog:
     return RunLog(run.folder, step=run.step, every=run.config.log_every, samples=samples, state=run.log_state)
 
 
-def _taken(run: Run, taker: StepTaker, batches: list[Batch]) -> Taken:
+def _taken(run: Run, taker: StepTaker, batches: list[Batch], log: RunLog | None) -> Taken:
     """Figures of steps, once they are read; a run that has no memory for a step saves what it has."""
     try:
         return taker.take(batches)
     except OutOfMemoryFault:
         try:
-            taker.settle()
+            _note(run, log, taker.settle())
             run.save()
         except CheckpointError as error:
             logger.warning("%s", error)
@@ -218,8 +220,7 @@ def _agreed(fabric: Fabric, number: int | None) -> int:
     return int(numbers)
 
 
-def _interrupt(run: Run, number: int) -> None:
-    run.save()
+def _interrupt(run: Run, number: int) -> NoReturn:
     run.fabric.barrier()
     raise RunInterrupted(
         f"stopped by {signal.Signals(number).name} after step {run.step} of {run.config.steps}, which is saved in "

@@ -8,11 +8,10 @@ import os
 import resource
 import signal
 import socket
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,10 +19,12 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from posesdk_runtimes.errors import CheckpointError, DataError
+from posesdk_training import train
 from posesdk_training.checkpoint import load_checkpoint
 from posesdk_training.config import TrainConfig
 from posesdk_training.run import folder as run_folder
 from posesdk_training.run import state as run_state
+from posesdk_training.run.log import RunLog
 from posesdk_training.train import RunInterrupted, fit
 
 TinySet = tuple[Path, Path]
@@ -196,23 +197,39 @@ def test_signal_ends_the_step_and_saves(
 ) -> None:
     folder = tmp_path / "run"
     rarely = config.model_copy(update={"checkpoint_minutes": 60.0})
-    threading.Timer(0.0, wait_and_signal, (folder, number)).start()
-    with pytest.raises(RunInterrupted, match=f"stopped by {number.name} after step") as caught:
-        fit(rarely, folder, accelerator="cpu")
+    with monkeypatch.context() as patch:
+        signal_at(patch, 3, number)
+        with pytest.raises(RunInterrupted, match=f"stopped by {number.name} after step 3 of {STEPS}") as caught:
+            fit(rarely, folder, accelerator="cpu")
     assert caught.value.signal == number
-    step = torch.load(folder / "last.ckpt", weights_only=True)["step"]
-    assert 0 < step < STEPS
-    assert f"after step {step} of {STEPS}" in str(caught.value)
+    assert torch.load(folder / "last.ckpt", weights_only=True)["step"] == 3
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     fit(config, folder, accelerator="cpu")
     assert_same_run(folder, undisturbed)
 
 
-def wait_and_signal(folder: Path, number: signal.Signals) -> None:
-    """Once the first row of the log is there."""
-    while not (folder / "log.csv").exists():
-        time.sleep(0.001)
-    os.kill(os.getpid(), number)
+def signal_at(patch: pytest.MonkeyPatch, step: int, number: signal.Signals) -> None:
+    """Has this process sent a signal while it notes the figures of a step."""
+    add = RunLog.add
+
+    def added(log: RunLog, at: int, figures: Mapping[str, float]) -> None:
+        if at == step:
+            os.kill(os.getpid(), number)
+        add(log, at, figures)
+
+    patch.setattr(RunLog, "add", added)
+
+
+def test_signal_in_the_last_step_leaves_a_finished_run(
+    config: TrainConfig, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing would be left to go on with but the last preview and validation, which no later run would make up."""
+    signal_at(monkeypatch, STEPS, signal.SIGTERM)
+    looks: list[bool] = []
+    monkeypatch.setattr(train, "Observation", lambda *_: SimpleNamespace(look=lambda last: looks.append(last)))
+    fit(config, tmp_path, accelerator="cpu")
+    assert looks == [False] * (STEPS - 1) + [True]
+    assert_same_run(tmp_path, undisturbed)
 
 
 def test_full_disk_ends_the_run_and_keeps_the_last_good_state(

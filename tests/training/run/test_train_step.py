@@ -1,5 +1,6 @@
 """Steps of several batches, and steps that fail."""
 
+import csv
 import logging
 from pathlib import Path
 from types import ModuleType
@@ -141,17 +142,18 @@ def test_too_many_skipped_steps_in_a_row_end_the_run(
 
 
 @pytest.mark.parametrize(
-    "fault",
+    ("fault", "every"),
     [
-        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore"),
-        RuntimeError("[enforce fail at alloc_cpu.cpp:127] not enough memory: you tried to allocate 17 bytes."),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore"), 1),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:127] not enough memory: you tried to allocate 17 bytes."), 3),
     ],
-    ids=["gpu", "cpu"],
+    ids=["gpu", "cpu read later"],
 )
 def test_run_without_memory_says_what_to_lower_and_saves(
-    tiny_run: ModuleType, tiny_set: TinySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: RuntimeError
+    tiny_run: ModuleType, tiny_set: TinySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault, every: int
 ) -> None:
-    config = tiny_run.tiny_config(*tiny_set, steps=5, checkpoint_minutes=60)
+    settings = {"steps": 6, "checkpoint_minutes": 60, "log_every": 3, "check_every": every}
+    config = tiny_run.tiny_config(*tiny_set, **settings)
     whole = load_checkpoint(fit(config, tmp_path / "whole", accelerator="cpu")).state_dict
     count, forward = 0, Objective.forward
 
@@ -159,7 +161,7 @@ def test_run_without_memory_says_what_to_lower_and_saves(
         nonlocal count
         count += 1
         losses = forward(self, batch, adaptation=adaptation)  # moves the statistics of the norms
-        if count == 4:
+        if count == 5:
             raise fault
         return losses
 
@@ -168,12 +170,19 @@ def test_run_without_memory_says_what_to_lower_and_saves(
         with pytest.raises(OutOfMemoryFault) as caught:
             fit(config, tmp_path / "run", accelerator="cpu")
     message = str(caught.value)
-    assert "step 3 (phase 0, 2 crops of 64 px) ran out of memory on cpu" in message
+    assert "step 4 (phase 0, 2 crops of 64 px) ran out of memory on cpu" in message
     assert "Lower batch_size (and raise accumulate), phases.0.sizes or use precision bf16-mixed" in message
     assert "\n" not in message
-    assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["step"] == 3
+    assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["step"] == 4
     resumed = load_checkpoint(fit(config, tmp_path / "run", accelerator="cpu")).state_dict
     assert all(torch.equal(resumed[key], value) for key, value in whole.items())
+    ours, theirs = (read_log(tmp_path / name / "log.csv") for name in ("run", "whole"))
+    assert ours == theirs
+
+
+def read_log(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return [{key: row[key] for key in row if key != "samples_per_second"} for row in csv.DictReader(file)]
 
 
 def test_another_fault_of_torch_is_not_taken_for_a_lack_of_memory(

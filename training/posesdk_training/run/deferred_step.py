@@ -15,6 +15,7 @@ from posesdk_training.run.optimizer import learning_rate
 from posesdk_training.run.state import Run
 from posesdk_training.run.train_step import (
     NonFiniteLossError,
+    NormStatistics,
     OutOfMemoryFault,
     Stepper,
     is_out_of_memory,
@@ -60,6 +61,7 @@ class _Deferred:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._waiting: list[tuple[int, float, tuple[str, ...], Tensor]] = []
+        self._statistics = NormStatistics(run.network)
 
     def take(self, batches: Sequence[Batch]) -> Taken:
         run = self._run
@@ -77,9 +79,11 @@ class _Deferred:
             if not is_out_of_memory(error):
                 raise
             run.optimizer.zero_grad(set_to_none=True)
+            self._statistics.restore()
             raise OutOfMemoryFault(memory_advice(run, batches, error)) from error
         run.wrapped_optimizer.step()
         run.average.update(run.network)
+        self._statistics.keep()
         figures = torch.cat([losses, losses.new_full((1,), math.nan) if norm is None else norm.detach().view(1)])
         self._waiting.append((run.step + 1, rate, (*names, "gradient_norm"), figures))
         return self.settle() if (run.step + 1) % run.config.check_every == 0 else []

@@ -13,7 +13,7 @@ from posesdk_training.data.batches import Batch
 from posesdk_training.run.optimizer import learning_rate
 from posesdk_training.run.state import Run
 
-__all__ = ["NonFiniteLossError", "OutOfMemoryFault", "Stepper", "is_out_of_memory", "memory_advice"]
+__all__ = ["NonFiniteLossError", "NormStatistics", "OutOfMemoryFault", "Stepper", "is_out_of_memory", "memory_advice"]
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class Stepper:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._skipped = 0  # in a row
-        self._statistics = _Statistics(run.network)
+        self._statistics = NormStatistics(run.network)
 
     def take(self, batches: Sequence[Batch]) -> dict[str, float]:
         """The figures of a step on `config.accumulate` batches: mean losses, learning rate, norm of the gradient.
@@ -164,19 +164,23 @@ def memory_advice(run: Run, batches: Sequence[Batch], error: RuntimeError) -> st
     )
 
 
-class _Statistics:
+class NormStatistics:
     """A copy of a network's buffers, the running statistics of its norms."""
 
     def __init__(self, network: nn.Module) -> None:
-        self._network = network
-        self._kept = [buffer.detach().clone() for buffer in network.buffers()]
+        self._present: dict[torch.dtype, list[Tensor]] = {}
+        for buffer in network.buffers():
+            self._present.setdefault(buffer.dtype, []).append(buffer.detach())
+        self._kept = {dtype: [buffer.clone() for buffer in buffers] for dtype, buffers in self._present.items()}
 
     @torch.no_grad()
     def keep(self) -> None:
-        for kept, buffer in zip(self._kept, self._network.buffers(), strict=True):
-            kept.copy_(buffer)
+        """Takes over the present ones."""
+        for dtype, buffers in self._present.items():
+            torch._foreach_copy_(self._kept[dtype], buffers)
 
     @torch.no_grad()
     def restore(self) -> None:
-        for kept, buffer in zip(self._kept, self._network.buffers(), strict=True):
-            buffer.copy_(kept)
+        """Gives the network back those that were kept."""
+        for dtype, buffers in self._present.items():
+            torch._foreach_copy_(buffers, self._kept[dtype])
