@@ -51,6 +51,9 @@ def test_histogram_holds_every_result():
 
 def test_charts_of_nothing_are_still_pictures():
     empty = np.zeros(0)
-    ET.fromstring(histogram("S", empty, np.zeros(0, bool), 0.0))
-    ET.fromstring(recall_curve("PR", empty, empty))
-    ET.fromstring(bars("T", []))
+    scores = ET.fromstring(histogram("S", empty, np.zeros(0, bool), 0.0))
+    assert "0 right and 0 wrong" in scores.get("aria-label")
+    assert {float(bar.get("height")) for bar in scores.iter("rect")} == {0.0}
+    (line,) = ET.fromstring(recall_curve("PR", empty, empty)).iter("polyline")
+    assert line.get("points") == ""
+    assert [part.tag for part in ET.fromstring(bars("T", []))] == ["title"]

@@ -75,8 +75,10 @@ def test_batch_is_made_without_a_question_to_the_device(make_config):
     config = with_augment(make_config({"one": {"supervised_window": 0.1}}), photometric=True)
     batches = iter(resident_batches(config, CPU))
     with HostQuestions():
-        for _ in range(4):
-            next(batches)
+        made = [next(batches) for _ in range(4)]
+        with pytest.raises(AssertionError):
+            made[0].images.sum().item()  # is a question
+    assert all(batch.images.any() for batch in made)
 
 
 def test_unreadable_photos_are_left_out_and_a_set_of_them_is_an_error(make_config, tmp_path, caplog):
