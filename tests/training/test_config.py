@@ -173,7 +173,7 @@ def test_fault_of_a_configuration_is_one_line_with_its_field(write):
     with pytest.raises(DataError) as caught:
         load_config(write(), ("optimizer.speed=1", "steps=abc"))
     message = str(caught.value)
-    assert "optimizer.speed: Extra inputs" in message
+    assert "optimizer.speed: there is no such key" in message
     assert "steps: Input should be a valid integer" in message
     assert "\n" not in message
     assert "http" not in message

@@ -9,6 +9,7 @@ from pydantic import ValidationError, model_validator
 from posesdk.spec import ModelSpec
 from posesdk_runtimes.errors import DataError
 from posesdk_training.settings.data import DataConfig
+from posesdk_training.settings.faults import described_faults
 from posesdk_training.settings.learning import LossConfig, OptimizerConfig, PhaseConfig, TeacherConfig
 from posesdk_training.settings.observation import PreviewConfig, ValidationConfig
 from posesdk_training.settings.overrides import apply_override
@@ -129,5 +130,5 @@ def load_config(path: Path, overrides: tuple[str, ...] = ()) -> TrainConfig:
     try:
         return TrainConfig.model_validate(completed(tree))
     except ValidationError as error:
-        faults = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}".lstrip(": ") for fault in error.errors())
-        raise DataError(f"the training configuration {path} does not fit: {'; '.join(faults)}") from error
+        faults = described_faults(error, TrainConfig)
+        raise DataError(f"the training configuration {path} does not fit: {faults}") from error

@@ -234,3 +234,8 @@ def test_configuration_of_a_run_is_read_again_as_it_was(tmp_path):
     config = load_config(configuration(tmp_path, {"preset": "logocap-nano", "skeleton": "data"}, [COW]))
     again = type(config).model_validate_json(config.model_dump_json())
     assert again == config
+
+
+def test_misspelt_key_of_a_skeleton_is_not_passed_over():
+    with pytest.raises(ValueError, match="'sigma'; did you mean 'sigmas'"):
+        skeleton_from({"keypoints": ["nose", "tail"], "sigma": 0.1})

@@ -53,3 +53,11 @@ def test_paper_recipe_differs_from_the_published_one_in_its_convention_alone() -
     changed = {key for key, value in paper if value != getattr(published, key)}
     assert changed == {"name", "model", "loss", "targets"}
     assert paper.loss.oks_weight == "similarity"
+
+
+def test_fault_of_yaml_is_one_line_with_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("steps: 5\nphases: [1\nname: x\n")
+    with pytest.raises(DataError, match=r"line 3, column 5: expected ',' or '\]'") as caught:
+        read_recipe(path)
+    assert "\n" not in str(caught.value)

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_SIGMA = 0.06
 """For keypoints without a sigma: the geometric mean of COCO's 17, which lie between 0.025 (eyes) and 0.107 (hips)."""
+
+KEYS = ("name", "keypoints", "edges", "skeleton", "flip_pairs", "sigmas")
+"""Of a skeleton's mapping. A category has others, but none that is spelled alike."""
 
 Tree = Mapping[str, Any]
 
@@ -106,6 +110,9 @@ def _from_mapping(tree: Tree, name: str) -> Skeleton:
         raise ValueError(f"skeleton {tree.get('name', name)!r}: `keypoints` must be a list of names")
     keypoints = tuple(str(keypoint) for keypoint in tree["keypoints"])
     title = str(tree.get("name", name))
+    for key in tree:
+        if key not in KEYS and (meant := get_close_matches(str(key), KEYS, n=1)):
+            raise ValueError(f"skeleton {title!r}: there is no such key as {key!r}; did you mean {meant[0]!r}?")
     edges = _pairs(tree["edges"], keypoints, title) if "edges" in tree else _coco_edges(tree, keypoints, title)
     pairs = tree.get("flip_pairs")
     try:

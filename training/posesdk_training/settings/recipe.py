@@ -46,10 +46,17 @@ def read_recipe(path: Path, *, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
 
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"cannot read the training configuration {path}: {error}") from error
+    except OSError as error:
+        raise DataError(f"cannot read the training configuration {path}: {error.strerror}; give a YAML file") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+        fault = f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark and problem else error
+        raise DataError(f"the training configuration {path} is no YAML: {fault}; correct it there") from error
     if not isinstance(tree, dict):
-        raise DataError(f"the training configuration {path} is not a mapping of keys to values")
+        raise DataError(
+            f"the training configuration {path} is not a mapping of keys to values; it may begin with "
+            "`base: logocap-nano`, and give below it what differs"
+        )
     if BASE not in tree:
         return tree
     chain = (*seen, path.resolve())
