@@ -19,6 +19,12 @@ def test_recipe_says_only_what_it_changes_of_its_base(tmp_path: Path) -> None:
     }
 
 
+def test_key_with_a_plus_adds_to_the_list_of_the_base(tmp_path: Path) -> None:
+    (tmp_path / "first.yaml").write_text("data: {sets: [1, 2], workers: 3}\n")
+    (tmp_path / "second.yaml").write_text("base: first.yaml\ndata: {sets+: [3], more+: [4]}\n")
+    assert read_recipe(tmp_path / "second.yaml") == {"data": {"sets": [1, 2, 3], "workers": 3, "more": [4]}}
+
+
 def test_file_of_a_user_can_build_on_a_shipped_recipe(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("base: logocap-nano\nname: mine\nbatch_size: 3\n")
@@ -44,7 +50,8 @@ def test_unknown_base_is_refused_with_the_known_ones(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", recipe_names())
 def test_shipped_recipe_makes_the_model_that_it_is_called_after(name: str) -> None:
     config = load_config(find_recipe(name))
-    assert config.name == config.model.name == name
+    assert config.name == name
+    assert config.model.name == name.removesuffix("-rendered")
     assert (config.model.convention == "paper") == name.endswith("-paper")
 
 

@@ -47,9 +47,12 @@ def _place(node: Any, part: str, key: str, name: str) -> str | int:
 
 
 def merged(base: Tree, changes: Tree) -> Tree:
-    """`base` with `changes`, section by section."""
+    """`base` with `changes`, section by section; a key that ends in + adds to the list of that name."""
     result = dict(base)
     for key, value in changes.items():
+        if key.endswith("+") and isinstance(value, list):
+            result[key[:-1]] = [*result.get(key[:-1], []), *value]
+            continue
         both = isinstance(value, dict) and isinstance(result.get(key), dict)
         result[key] = merged(result[key], value) if both else value
     return result
