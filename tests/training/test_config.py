@@ -143,6 +143,16 @@ def test_data_root_stands_before_relative_paths_alone(tmp_path):
     assert str(moved.annotations) == "/mnt/data/a.json"
 
 
+def test_occluders_lie_below_data_root_like_the_sets(tmp_path):
+    sets = [{"name": "a", "annotations": "a.json", "images": "photos"}]
+    path = tmp_path / "run.yaml"
+    occluders = {"occluders": {"folder": "people/cutouts"}}
+    path.write_text(yaml.safe_dump({**TREE, "data": {"root": "elsewhere", "sets": sets}, "augment": occluders}))
+    assert str(load_config(path).augment.occluders.folder) == "elsewhere/people/cutouts"
+    moved = load_config(path, ("augment.occluders.folder=/mnt/cutouts",))
+    assert str(moved.augment.occluders.folder) == "/mnt/cutouts"
+
+
 def test_entries_of_lists_and_sizes_can_be_overridden(write):
     sets = [{"name": name, "annotations": f"{name}.json", "images": "photos"} for name in "ab"]
     phase = {"mixture": {"a": 1.0}, "sizes": {64: 1.0, 128: 1.0}}

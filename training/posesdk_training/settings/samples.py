@@ -29,6 +29,7 @@ class CropConfig(Section):
 class OccluderConfig(Section):
     """People cut out by `posesdk-train synthesize --cutouts` into `folder`, pasted into samples as people in front.
 
+    `folder` is taken from `data.root`.
     `height`: their long side as a fraction of the sample's. Sets with a `supervised_window` are left alone.
     """
 

@@ -32,7 +32,7 @@ def completed(tree: dict[str, Any]) -> dict[str, Any]:
         tree["model"] = preset(tree["model"])
     elif isinstance(tree.get("model"), dict) and "preset" in tree["model"]:
         tree["model"] = _derived(tree["model"])
-    _join_root(tree.get("data"))
+    _join_root(tree.get("data"), tree.get("augment"))
     return _with_convention(with_model_skeleton(tree))
 
 
@@ -43,11 +43,14 @@ def _derived(tree: dict[str, Any]) -> dict[str, Any]:
     return merged(base, {key: value for key, value in tree.items() if key != "preset"})
 
 
-def _join_root(data: Any) -> None:
-    """Puts `root` in front of the paths of a data section's sets; whatever is malformed is left to validation."""
+def _join_root(data: Any, augment: Any) -> None:
+    """Puts `root` before the paths of sets and occluders; whatever is malformed is left to validation."""
     if not isinstance(data, dict) or "root" not in data:
         return
     root = Path(str(data.pop("root")))
+    occluders = augment.get("occluders") if isinstance(augment, dict) else None
+    if isinstance(occluders, dict) and isinstance(occluders.get("folder"), str):
+        occluders["folder"] = root / occluders["folder"]
     for entry in data.get("sets") or ():
         for key in ("annotations", "images"):
             if isinstance(entry, dict) and isinstance(entry.get(key), str):
