@@ -53,6 +53,7 @@ def test_accuracies_at_any_depth_share_one_table():
     (section,) = [s for s in report_sections({"upper_bound": bound}) if s.name == "upper_bound"]
     assert section.tables[0].rows == (("initial", "0.100"), ("bounds rule", "0.500"))
     cells = [cell for table in section.tables[1:] for row in table.rows for cell in row]
+    assert "bounds" not in [table.title.lower() for table in section.tables]  # whose title says what they are
     assert "11" in cells
     assert "0.7" in cells
 

@@ -19,6 +19,8 @@ class Table:
 
 
 ACRONYMS = {name.lower(): name for name in ("BBP", "BBR", "OKS", "PCK", "AP", "AR")}
+TITLES = {"bounds": "First poses moved to the best place, by who they are moved to: mean OKS before and after"}
+"""Titles of tables whose keys alone would not say enough."""
 LONG = 12
 """A list of more values than this is counted, not printed."""
 
@@ -74,7 +76,7 @@ def _plain_tables(content: Any, title: str = "") -> list[Table]:
     pairs = tuple((words(str(name)), number(value)) for name, value in plain.items())
     found = [Table(("", "value"), pairs, title)] if pairs else []
     for name, value in deep.items():
-        below = "" if name == "rows" else words(str(name))
+        below = "" if name == "rows" else TITLES.get(str(name)) or words(str(name))
         found += _plain_tables(value, ": ".join(filter(None, (title, below))))
     return found
 
