@@ -22,8 +22,9 @@ from posesdk_runtimes.errors import CheckpointError, DataError, DeviceUnavailabl
 from posesdk_training.config import TrainConfig
 from posesdk_training.data.batches import Batch, StepSampler, collate
 from posesdk_training.data.resident.source import resident_batches
+from posesdk_training.files import write_text
 from posesdk_training.run.deferred_step import StepTaker, Taken, step_taker
-from posesdk_training.run.folder import WEIGHTS_FILE, lock_folder, write_text
+from posesdk_training.run.folder import WEIGHTS_FILE, lock_folder
 from posesdk_training.run.interruption import RunInterrupted, StopRequest
 from posesdk_training.run.loader_processes import LoadedBatches, start_loader_process
 from posesdk_training.run.log import ProgressBar, RunLog

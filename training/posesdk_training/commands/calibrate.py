@@ -37,7 +37,7 @@ def calibrate(
         from posesdk_training.evaluation.false_positives import find_false_positives, list_pictures
         from posesdk_training.evaluation.ground_truth import load_ground_truth
         from posesdk_training.evaluation.predict import predict
-        from posesdk_training.evaluation.progress import progress
+        from posesdk_training.progress import progress
 
         pictures = [] if no_people is None else list_pictures(no_people)
         with open_model(checkpoint, device=device) as model:

@@ -20,8 +20,8 @@ def card(
 ) -> None:
     """Fill the measured blocks of a model card from evaluation reports, which are kept beside it."""
     with reporting():
+        from posesdk_training.files import write_text
         from posesdk_training.report.card import filled_card, new_card, read_card, store_report, stored_reports
-        from posesdk_training.report.files import write_text
 
         for entry in reports or ():
             name, found, report = entry.partition("=")

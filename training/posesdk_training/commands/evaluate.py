@@ -1,16 +1,13 @@
 """The command `posesdk-train evaluate`."""
 
-import json
-import os
 from contextlib import ExitStack
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from posesdk.terminal import USAGE, reporting, show_error
-from posesdk_runtimes.errors import DataError
 
 __all__ = ["Adaptation", "Evaluator", "Protocol", "evaluate"]
 
@@ -82,9 +79,9 @@ def evaluate(
         from posesdk_training.evaluated_model import Level, open_model
         from posesdk_training.evaluation.accuracy_report import manifest_entry, show_report
         from posesdk_training.evaluation.measure import Measurement, measure
+        from posesdk_training.files import require_folders, write_json
 
-        files = [path for path in (output, accuracy, results, report) if path is not None]
-        _check_folders(files)
+        require_folders(output, accuracy, results, report)
         level: Level | None = None if adaptation is None else adaptation.value
         what = Measurement(
             protocol=None if protocol is None else protocol.value,
@@ -108,7 +105,7 @@ def evaluate(
         show_report(measured)
         for path, content in ((output, measured), (accuracy, manifest_entry(measured)), (results, found)):
             if path is not None:
-                _write(path, content)
+                write_json(path, content)
         if report is not None:
             from posesdk_training.report.folder import measured_evaluation, show_writing
 
@@ -125,20 +122,3 @@ def _numbers(text: str) -> tuple[float, ...]:
     if not sizes or not all(LEAST_SCALE <= size <= MOST_SCALE for size in sizes):
         raise ValueError(f"--scales: expected sizes from {LEAST_SCALE:g} to {MOST_SCALE:g}, got {text!r}")
     return sizes
-
-
-def _check_folders(files: list[Path]) -> None:
-    """Before an evaluation that may take an hour: whether there is a folder to write to."""
-    for path in files:
-        if not path.parent.is_dir():
-            raise DataError(f"cannot write {path}: there is no folder {path.parent}; make it first")
-
-
-def _write(path: Path, content: Any) -> None:
-    """JSON into a file, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_text(json.dumps(content, indent=1) + "\n")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise DataError(f"cannot write {path}: {error.strerror or error}") from error

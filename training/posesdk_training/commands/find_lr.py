@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from posesdk.terminal import USAGE, reporting, show_error
-from posesdk_runtimes.errors import DataError
 from posesdk_training.settings.recipe import find_recipe
 
 __all__ = ["find_lr"]
@@ -28,13 +27,12 @@ def find_lr(
         from rich.console import Console
 
         from posesdk_training.config import load_config
+        from posesdk_training.files import require_folders, write_picture
         from posesdk_training.run.log import ProgressBar
         from posesdk_training.trials.lr_finder import range_test, suggest
-        from posesdk_training.trials.lr_plot import curve_picture, curve_table, write_csv, write_picture
+        from posesdk_training.trials.lr_plot import curve_picture, curve_table, write_csv
 
-        for path in (table, plot):
-            if path is not None and not path.parent.is_dir():
-                raise DataError(f"cannot write {path}: there is no folder {path.parent}; make it first")
+        require_folders(table, plot)
         try:
             settings = load_config(find_recipe(config), tuple(set_ or ()))
             with ProgressBar(0, steps, shown=True) as advance:
@@ -54,7 +52,7 @@ def find_lr(
         if table is not None:
             write_csv(test, table)
         if plot is not None:
-            write_picture(curve_picture(test, suggestion), plot)
+            write_picture(plot, curve_picture(test, suggestion))
         Console().print(curve_table(test))
         ending = f"the loss diverged at {test.rates[-1]:.1e}" if test.diverged else "the loss did not diverge"
         typer.echo(f"{len(test.losses)} of {steps} steps; {ending}")

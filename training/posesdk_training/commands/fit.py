@@ -64,7 +64,7 @@ def fit(
 
 
 def _look_ahead(config: "TrainConfig", folder: Path, accelerator: str) -> None:
-    from posesdk_training.evaluation.progress import progress
+    from posesdk_training.progress import progress
     from posesdk_training.trials.dry_run import dry_run
     from posesdk_training.trials.dry_run_report import show_dry_run
 

@@ -21,30 +21,29 @@ def pack(
 ) -> None:
     """Pack the photos and annotations of a configuration into a few files, to be carried to a rented machine."""
     with reporting():
-        from rich.console import Console
-        from rich.progress import Progress
+        from itertools import count
 
         from posesdk_training.config import load_config
         from posesdk_training.data.coco import load_keypoint_set
         from posesdk_training.data.resident.pack import write_packs
+        from posesdk_training.files import require_folders
+        from posesdk_training.progress import progress
 
         try:
             settings = load_config(find_recipe(config), tuple(set_ or ()))
         except ValueError as error:  # an override that is none
             show_error(error)
             raise typer.Exit(USAGE) from error
-        if not output.parent.is_dir():
-            raise DataError(f"cannot write {output}: there is no folder {output.parent}; make it first")
+        require_folders(output)
         if streamed := [entry.name for entry in settings.data.sets if entry.shards is not None]:
             raise DataError(
                 f"cannot pack the data sets {', '.join(streamed)}: they are in shards, which travel as such"
             )
         sets = [load_keypoint_set(entry, settings.model.skeleton) for entry in settings.data.sets]
-        console = Console(stderr=True)
-        with Progress(console=console, disable=not console.is_terminal) as progress:
-            task = progress.add_task("packing", total=sum(len(entry.images) for entry in sets))
+        with progress("packing", sum(len(entry.images) for entry in sets)) as advance:
+            done = count(1)
             paths = write_packs(
-                sets, output, max_mib=max_mib, long_side=long_side, on_photo=lambda: progress.advance(task)
+                sets, output, max_mib=max_mib, long_side=long_side, on_photo=lambda: advance(next(done))
             )
         for path in paths:
             typer.echo(str(path))

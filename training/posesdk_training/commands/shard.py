@@ -21,24 +21,13 @@ def shard(
 ) -> None:
     """Write an annotated set as WebDataset shards, to be streamed by training."""
     with reporting():
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
         from posesdk_training.data.shard_sample import Resize
         from posesdk_training.data.shard_writer import ShardSettings, write_shards
+        from posesdk_training.progress import progress
 
         settings = ShardSettings(shard_size, None if resize is None else Resize(resize, quality), seed)
-        console = Console(stderr=True)
-        columns = (TextColumn("shards"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
-            task = bar.add_task("shards", total=None)
-            index = write_shards(
-                annotations,
-                images,
-                output,
-                settings,
-                advance=lambda done, total: bar.update(task, completed=done, total=total),
-            )
+        with progress("images", None) as advance:
+            index = write_shards(annotations, images, output, settings, advance=advance)
         left_out = f"; {len(index.skipped)} left out, see {output / 'index.json'}" if index.skipped else ""
         megabytes = sum(entry.size for entry in index.shards) / 1e6
         show_line(

@@ -34,7 +34,7 @@ def synthesize(
 ) -> None:
     """Make annotated pictures of rendered people: a COCO file, images, exact visibility and masks."""
     with reporting():
-        from posesdk_training.evaluation.progress import progress
+        from posesdk_training.progress import progress
         from posesdk_training.synthetic.assets import opened_assets
         from posesdk_training.synthetic.generator import Settings
         from posesdk_training.synthetic.production import produce

@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from posesdk.terminal import USAGE, reporting, show_error
-from posesdk_runtimes.errors import DataError
 
 __all__ = ["widen"]
 
@@ -27,11 +26,11 @@ def widen(
     with reporting():
         from posesdk_training.checkpoint import load_checkpoint, save_checkpoint
         from posesdk_training.config import load_config
+        from posesdk_training.files import require_folders
         from posesdk_training.models.build import preset
         from posesdk_training.models.widen import widen as widened_model
 
-        if not output.parent.is_dir():
-            raise DataError(f"cannot write {output}: there is no folder {output.parent}; make it first")
+        require_folders(output)
         source = load_checkpoint(checkpoint)
         try:
             target = load_config(Path(model)).model if Path(model).is_file() else preset(model)

@@ -10,6 +10,7 @@ from pycocotools import mask as coco_mask
 
 from posesdk.images import decode_image
 from posesdk_runtimes.errors import SourceError
+from posesdk_training.files import encode_picture
 
 __all__ = ["Resize", "read_sample", "scale_annotation"]
 
@@ -49,11 +50,11 @@ def read_sample(path: Path, entry: Tree, annotations: list[Tree], resize: Resize
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     name, flag = ENCODINGS.get(suffix, ENCODINGS[".jpg"])
     smaller = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    _, encoded = cv2.imencode(f".{name}", smaller, [flag, resize.quality])
+    encoded = encode_picture(f".{name}", np.asarray(smaller, np.uint8), (flag, resize.quality))
     ratio = (size[0] / width, size[1] / height)
     scaled = [scale_annotation(annotation, ratio, size) for annotation in annotations]
     resized = entry | {"width": size[0], "height": size[1]}
-    return {name: encoded.tobytes(), "json": {"image": resized, "annotations": scaled}}
+    return {name: encoded, "json": {"image": resized, "annotations": scaled}}
 
 
 def scale_annotation(annotation: Tree, ratio: tuple[float, float], size: tuple[int, int]) -> Tree:

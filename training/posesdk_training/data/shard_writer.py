@@ -19,6 +19,7 @@ from posesdk_runtimes.errors import DataError, SourceError
 from posesdk_training.data.formats import as_coco
 from posesdk_training.data.shard_index import INDEX_FILE, ShardEntry, ShardIndex
 from posesdk_training.data.shard_sample import Resize, read_sample
+from posesdk_training.files import replaced, write_text
 
 __all__ = ["ShardSettings", "write_shards"]
 
@@ -180,19 +181,12 @@ class _Samples:
 
 
 def _write_shard(folder: Path, name: str, samples: _Samples) -> ShardEntry:
-    temporary = folder / f".{name}.tmp"
-    try:
-        with temporary.open("wb") as file:
-            with TarWriter(file, encoder=False, mtime=0) as archive:
-                for sample in samples:
-                    archive.write(sample)
-            file.flush()
-            os.fsync(file.fileno())
-        digest = _sha256(temporary)
-        size = temporary.stat().st_size
-        os.replace(temporary, folder / name)
-    except OSError as error:
-        raise DataError(f"cannot write the shard {folder / name}: {error.strerror}; check the free space") from error
+    path = folder / name
+    with replaced(path, sync=True) as temporary:
+        with temporary.open("wb") as file, TarWriter(file, encoder=False, mtime=0) as archive:
+            for sample in samples:
+                archive.write(sample)
+        size, digest = temporary.stat().st_size, _sha256(temporary)
     return ShardEntry(file=name, images=samples.images, annotations=samples.annotations, size=size, sha256=digest)
 
 
@@ -216,9 +210,4 @@ def _with(index: ShardIndex, shard: ShardEntry, skipped: list[str]) -> ShardInde
 
 
 def _write_index(path: Path, index: ShardIndex) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_text(index.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise DataError(f"cannot write {path}: {error.strerror}; check the free space") from error
+    write_text(path, index.model_dump_json(indent=1) + "\n")

@@ -15,8 +15,8 @@ from posesdk_training.evaluation.keypoints import evaluate_keypoints
 from posesdk_training.evaluation.matching import match_results, recall
 from posesdk_training.evaluation.per_keypoint import PCK_SHARES, keypoint_figures
 from posesdk_training.evaluation.predict import Predictions, predict
-from posesdk_training.evaluation.progress import progress
 from posesdk_training.evaluation.upper_bound import MATCH_RULES, upper_bound
+from posesdk_training.progress import progress
 
 __all__ = ["Measurement", "measure"]
 

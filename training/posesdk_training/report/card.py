@@ -7,7 +7,6 @@ A card has blocks that are written from the reports in the folder of the card's 
     <!-- end measured -->
 """
 
-import json
 import re
 from collections.abc import Mapping
 from importlib import resources
@@ -15,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from posesdk_runtimes.errors import DataError
+from posesdk_training.files import write_json
 from posesdk_training.report.compare import read_report
-from posesdk_training.report.files import write_text
 from posesdk_training.report.grids import Table, accuracy_rows
 from posesdk_training.report.markdown import markdown_section, markdown_table
 from posesdk_training.report.tables import report_sections
@@ -70,7 +69,7 @@ def store_report(card: Path, name: str, report: Path) -> None:
     kept = {key: value for key, value in tree.items() if key not in ("skeleton", "shown")}
     kept |= {"data": data} if data else {}
     kept |= {"false_positives": empty} if empty else {}
-    write_text(card.with_suffix("") / f"{name}.json", json.dumps(kept, indent=1) + "\n")
+    write_json(card.with_suffix("") / f"{name}.json", kept)
 
 
 def _short_path(key: str, value: Any) -> Any:

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
-from numpy.typing import NDArray
 
 from posesdk.images import read_image
 from posesdk.skeleton import COCO_17, Skeleton
@@ -17,11 +15,11 @@ from posesdk_runtimes.errors import DataError, SourceError
 from posesdk_training.evaluation.backends import Results
 from posesdk_training.evaluation.ground_truth import GroundTruth, load_ground_truth
 from posesdk_training.evaluation.matching import match_results
-from posesdk_training.evaluation.progress import progress
+from posesdk_training.files import write_json, write_picture, write_text
+from posesdk_training.progress import progress
 from posesdk_training.report.cases import Case, Chosen, choose_cases, read_cases
 from posesdk_training.report.compare import read_report
 from posesdk_training.report.drawing import draw_found, draw_labelled
-from posesdk_training.report.files import write_bytes, write_text
 from posesdk_training.report.markdown import markdown_report
 from posesdk_training.report.page import Shown, html_page
 from posesdk_training.report.plots import matching_charts, size_chart
@@ -63,7 +61,7 @@ def write_report(
     chosen = choose_cases(cases, count)
     shown = _draw_all(chosen, evaluation, folder / "pictures", on_picture)
     write_text(folder / "report.md", markdown_report(evaluation.report))
-    write_text(folder / "report.json", json.dumps(_with_settings(evaluation), indent=1) + "\n")
+    write_json(folder / "report.json", _with_settings(evaluation))
     write_text(folder / "results.json", json.dumps(evaluation.results) + "\n")
     write_text(folder / "index.html", html_page(evaluation.report, charts, shown))
     return folder / "index.html"
@@ -154,7 +152,7 @@ def _draw(case: Case, evaluation: Evaluation, folder: Path) -> Shown:
     pictures = []
     for view, (picture, caption) in views.items():
         file = f"{case.image_id}-{view}.jpg"
-        _write_jpeg(folder / file, picture)
+        write_picture(folder / file, picture, (cv2.IMWRITE_JPEG_QUALITY, QUALITY))
         text = f"{name} with {caption}" + (
             f", {len(case.missed)} missed" if view == "labelled" else f", {len(case.wrong)} wrong"
         )
@@ -170,10 +168,3 @@ def _with_settings(evaluation: Evaluation) -> dict[str, Any]:
     """The report, with what is needed to make the page again from the file alone."""
     shown = {"score_threshold": evaluation.score_threshold, "keypoint_threshold": evaluation.keypoint_threshold}
     return {**evaluation.report, "shown": shown, "skeleton": evaluation.skeleton.model_dump(mode="json")}
-
-
-def _write_jpeg(path: Path, picture: NDArray[np.uint8]) -> None:
-    """Encoded here and written by Python, which OpenCV cannot do for every path."""
-    written, data = cv2.imencode(path.suffix, picture, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-    assert written
-    write_bytes(path, data.tobytes())

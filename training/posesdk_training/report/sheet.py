@@ -18,9 +18,9 @@ from posesdk.sources import IMAGE_SUFFIXES
 from posesdk_runtimes.errors import DataError, SourceError
 from posesdk_training.evaluated_model import EvaluatedModel
 from posesdk_training.evaluation.ground_truth import load_ground_truth
-from posesdk_training.evaluation.progress import progress
+from posesdk_training.files import require_folders, write_picture
+from posesdk_training.progress import progress
 from posesdk_training.report.drawing import fit_poses
-from posesdk_training.report.files import write_bytes
 
 __all__ = ["Photo", "choose_photos", "labelled_photos", "picture_sheet", "write_sheet"]
 
@@ -102,8 +102,7 @@ def write_sheet(
     """
     if output.suffix.lower() not in FORMATS:
         raise DataError(f"cannot write {output}: a sheet is a picture; name it .png or .jpg")
-    if not output.parent.is_dir():
-        raise DataError(f"cannot write {output}: there is no folder {output.parent}; make it first")
+    require_folders(output)
     decode = model.spec.decode
     level = decode.score_threshold if score is None else score
 
@@ -112,9 +111,7 @@ def write_sheet(
 
     with progress("detecting", len(photos)) as advance:
         sheet = picture_sheet(photos, detect, oriented=oriented, on_photo=advance)
-    written, data = cv2.imencode(output.suffix.lower(), sheet)
-    assert written
-    write_bytes(output, data.tobytes())
+    write_picture(output, sheet)
 
 
 def _pictures(folder: Path) -> list[Path]:

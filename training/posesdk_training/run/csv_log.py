@@ -1,11 +1,11 @@
 """Figures by step in a CSV file that goes on after a kill."""
 
 import csv
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from posesdk_runtimes.errors import DataError
+from posesdk_training.files import write_text
 
 __all__ = ["CsvLog"]
 
@@ -42,6 +42,4 @@ class CsvLog:
         self._columns = tuple(header.rstrip("\n").split(","))
         numbers = [row.partition(",")[0] for row in rows]
         kept = [row for row, number in zip(rows, numbers, strict=True) if number.isdigit() and int(number) <= step]
-        temporary = self._path.with_name(f".{self._path.name}.tmp")
-        temporary.write_text("".join([header, *(row for row in kept if row.endswith("\n"))]))
-        os.replace(temporary, self._path)
+        write_text(self._path, "".join([header, *(row for row in kept if row.endswith("\n"))]))

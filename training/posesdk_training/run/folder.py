@@ -29,7 +29,6 @@ __all__ = [
     "read_state",
     "set_aside",
     "write_state",
-    "write_text",
 ]
 
 logger = logging.getLogger(__name__)
@@ -93,17 +92,6 @@ def clear_leftovers(folder: Path) -> None:
     """Removes what a killed run had half written; the folder has to be locked."""
     for path in folder.glob("**/.*.tmp"):
         path.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a small file, whole or not at all. Raises DataError."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_text(text)
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise DataError(f"cannot write {path}: {error.strerror}; check the free space") from error
 
 
 def write_state(folder: Path, state: State) -> None:

@@ -1,11 +1,9 @@
 """Looking at a run while it goes on: poses on fixed photos, and the accuracy on a labelled set."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +14,7 @@ from posesdk_training.evaluated_model import EvaluatedModel
 from posesdk_training.evaluation.ground_truth import load_ground_truth
 from posesdk_training.evaluation.keypoints import evaluate_keypoints
 from posesdk_training.evaluation.predict import predict
+from posesdk_training.files import write_picture
 from posesdk_training.report.sheet import Photo, picture_sheet
 from posesdk_training.settings.observation import PreviewConfig, ValidationConfig
 
@@ -44,16 +43,7 @@ class Preview:
 
     def write(self, sheet: Image, folder: Path, step: int) -> None:
         """Keeps a sheet as a picture of the run folder. Raises DataError when it cannot be written."""
-        path = folder / PREVIEW_FOLDER / f"{step:08d}.png"
-        temporary = path.with_name(f".{path.name}.tmp")
-        written, data = cv2.imencode(".png", sheet)
-        assert written
-        try:
-            path.parent.mkdir(exist_ok=True)
-            temporary.write_bytes(data.tobytes())
-            os.replace(temporary, path)
-        except OSError as error:
-            raise DataError(f"cannot write {path}: {error.strerror}; check the free space") from error
+        write_picture(folder / PREVIEW_FOLDER / f"{step:08d}.png", sheet)
 
 
 class Validation:

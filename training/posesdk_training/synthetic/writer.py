@@ -4,7 +4,6 @@ A picture is finished when its line stands in the journal, so an interrupted run
 """
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from pycocotools import mask as coco_mask
 
 from posesdk.skeleton import COCO_17
 from posesdk_runtimes.errors import DataError
+from posesdk_training.files import write_picture, write_text
 from posesdk_training.synthetic.generator import Picture, Settings
 
 __all__ = ["Entry", "OutputFolder", "save_picture"]
@@ -51,7 +51,7 @@ class OutputFolder:
                         "give the same ones to go on with it, or another --output"
                     )
             else:
-                _write(record, json.dumps(wanted, indent=1))
+                write_text(record, json.dumps(wanted, indent=1))
         except OSError as error:
             raise DataError(f"cannot write to {folder}: {error.strerror or error}") from error
         except ValueError as error:
@@ -88,7 +88,7 @@ class OutputFolder:
         info = {"description": "rendered people", "license": LICENSE, **_recorded(self._settings)}
         tree = {"info": info, "images": images, "annotations": annotations, "categories": [category]}
         path = self.folder / "keypoints.json"
-        _write(path, json.dumps(tree, separators=(",", ":")))
+        write_text(path, json.dumps(tree, separators=(",", ":")))
         return path
 
     def _read_journal(self) -> dict[int, Entry]:
@@ -98,7 +98,7 @@ class OutputFolder:
         lines = self._journal.read_text().split("\n")
         if lines[-1]:
             lines[-1] = ""
-            _write(self._journal, "\n".join(lines))
+            write_text(self._journal, "\n".join(lines))
         entries = (json.loads(line) for line in lines if line)
         return {entry["index"]: entry for entry in entries}
 
@@ -106,16 +106,7 @@ class OutputFolder:
 def save_picture(folder: Path, index: int, picture: Picture, suffix: str) -> Entry:
     """Writes the image of a picture below `folder`/images, whole or not at all; returns its line of the journal."""
     name = f"{index:08d}{suffix}"
-    path = folder / "images" / name
-    done, data = cv2.imencode(suffix, picture.image, list(QUALITY[suffix]))
-    if not done:
-        raise DataError(f"OpenCV cannot write {suffix} images")
-    temporary = path.with_name(f".{name}.tmp")
-    try:
-        temporary.write_bytes(data.tobytes())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise DataError(f"cannot write {path}: {error.strerror or error}; check the free space") from error
+    write_picture(folder / "images" / name, picture.image, QUALITY[suffix])
     height, width = picture.image.shape[:2]
     annotations = [
         {
@@ -152,12 +143,3 @@ def _recorded(settings: Settings) -> dict[str, Any]:
 def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:
     keys = [key for key in wanted if found.get(key) != wanted[key]]
     return ", ".join(f"{key} {found.get(key)!r} there, {wanted[key]!r} now" for key in keys)
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_text(text)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise DataError(f"cannot write {path}: {error.strerror or error}; check the free space") from error

@@ -1,7 +1,6 @@
 """A learning-rate range test as a picture, a table and a CSV file."""
 
 import csv
-import os
 from pathlib import Path
 
 import cv2
@@ -10,10 +9,10 @@ from numpy.typing import NDArray
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from posesdk_runtimes.errors import DataError
+from posesdk_training.files import replaced
 from posesdk_training.trials.lr_finder import RangeTest, Suggestion, smooth
 
-__all__ = ["curve_picture", "curve_table", "write_csv", "write_picture"]
+__all__ = ["curve_picture", "curve_table", "write_csv"]
 
 WIDTH, HEIGHT, MARGIN = 800, 480, 56
 INK, FAINT, CURVE, MARK = (40, 40, 40), (215, 215, 215), (180, 90, 20), (40, 40, 210)
@@ -75,22 +74,8 @@ def curve_table(test: RangeTest) -> Table:
 
 def write_csv(test: RangeTest, path: Path) -> None:
     """A row for each step: rate, loss, smoothed loss. Raises DataError where it cannot be written."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("w", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(("learning_rate", "loss", "smoothed_loss"))
-            writer.writerows(zip(test.rates.tolist(), test.losses.tolist(), smooth(test.losses).tolist(), strict=True))
-        os.replace(temporary, path)
-    except OSError as error:
-        raise DataError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-def write_picture(picture: NDArray[np.uint8], path: Path) -> None:
-    """A PNG file. Raises DataError where it cannot be written."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise DataError(f"cannot write {path}: {error.strerror or error}") from error
+    columns = (test.rates.tolist(), test.losses.tolist(), smooth(test.losses).tolist())
+    with replaced(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("learning_rate", "loss", "smoothed_loss"))
+        writer.writerows(zip(*columns, strict=True))

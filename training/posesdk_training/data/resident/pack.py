@@ -23,6 +23,7 @@ from posesdk.skeleton import Skeleton
 from posesdk_runtimes.errors import DataError, SourceError
 from posesdk_training.data.records import KeypointSet, PersonRecord
 from posesdk_training.data.resident.photos import DecodedPhoto, PhotoSource, folder_sources
+from posesdk_training.files import encode_picture, replaced
 
 __all__ = ["PackedSets", "read_packs", "write_packs"]
 
@@ -123,20 +124,16 @@ def _encode(source: PhotoSource, sets: Sequence[KeypointSet], long_side: int) ->
     pixels = photo.pixels if factor == 1 else cv2.resize(photo.pixels, size, interpolation=cv2.INTER_AREA)
     mask = None
     if photo.mask is not None and photo.mask.any():
-        mask = _encode_image(".png", cv2.resize(photo.mask, size, interpolation=cv2.INTER_AREA), ())
+        mask = encode_picture(".png", np.asarray(cv2.resize(photo.mask, size, interpolation=cv2.INTER_AREA), np.uint8))
     record = {
         "set": sets[source.set_index].config.name,
         "name": source.name,
         "persons": [_person(person, scale) for person in source.persons],
         "mask": mask is not None,
     }
-    return _Entry(record, _encode_image(".webp", pixels, (cv2.IMWRITE_WEBP_QUALITY, QUALITY)), mask)
-
-
-def _encode_image(suffix: str, image: NDArray[Any], settings: tuple[int, ...]) -> bytes:
-    done, data = cv2.imencode(suffix, image, settings)
-    assert done
-    return data.tobytes()
+    return _Entry(
+        record, encode_picture(".webp", np.asarray(pixels, np.uint8), (cv2.IMWRITE_WEBP_QUALITY, QUALITY)), mask
+    )
 
 
 def _person(person: PersonRecord, scale: NDArray[np.float64]) -> dict[str, Any]:
@@ -154,22 +151,15 @@ def _person(person: PersonRecord, scale: NDArray[np.float64]) -> dict[str, Any]:
 
 def _write_part(output: Path, number: int, head: dict[str, Any], part: Iterable[_Entry]) -> Path:
     path = output.with_name(f"{output.stem}-{number}{output.suffix}")
-    temporary = path.with_name(f".{path.name}.tmp")
     records = []
-    try:
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-            for index, entry in enumerate(part):
-                archive.writestr(f"{index}.webp", entry.photo)
-                if entry.mask is not None:
-                    archive.writestr(f"{index}.png", entry.mask)
-                records.append(entry.record)
-            content = json.dumps(head | {"photos": records}, separators=(",", ":"))
-            archive.writestr(RECORDS, content, zipfile.ZIP_DEFLATED)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise DataError(f"cannot write the pack {path}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replaced(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+        for index, entry in enumerate(part):
+            archive.writestr(f"{index}.webp", entry.photo)
+            if entry.mask is not None:
+                archive.writestr(f"{index}.png", entry.mask)
+            records.append(entry.record)
+        content = json.dumps(head | {"photos": records}, separators=(",", ":"))
+        archive.writestr(RECORDS, content, zipfile.ZIP_DEFLATED)
     logger.info("%s: %d photos, %.1f MiB", path, len(records), path.stat().st_size / MIB)
     return path
 
