@@ -82,6 +82,19 @@ def test_relative_links_resolve(page):
     assert [link for link in links if not (page.parent / link.split("#")[0]).exists()] == []
 
 
+def test_index_names_every_page():
+    index = ROOT / "docs" / "index.md"
+    named = {(index.parent / link).resolve() for link in LINK.findall(index.read_text("utf-8")) if ":" not in link}
+    assert sorted({page for page in PAGES if page.is_relative_to(index.parent)} - named - {index}) == []
+
+
+@pytest.mark.parametrize("page", [ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+def test_files_that_are_named_are_there(page):
+    named = re.findall(r"`((?:sdk|runtimes|training|converters|scripts|tests)/[\w/.]+\.py)`", page.read_text("utf-8"))
+    assert [name for name in named if not (ROOT / name).exists()] == []
+    assert named
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_python_compiles_and_imports_public_names(page):
     for source in _blocks(page.read_text("utf-8"), "python"):
