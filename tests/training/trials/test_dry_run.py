@@ -1,6 +1,7 @@
 """What a dry run says, against what can be counted by hand."""
 
 import os
+import shutil
 from pathlib import Path
 from types import ModuleType
 
@@ -10,6 +11,8 @@ from torch import nn
 from typer.testing import CliRunner
 
 from posesdk_training.cli import app
+from posesdk_training.data.coco import load_keypoint_set
+from posesdk_training.data.resident.pack import write_packs
 from posesdk_training.models.build import build_model
 from posesdk_training.trials.dry_run import dry_run, trunk_gmac
 
@@ -44,6 +47,20 @@ def test_dry_run_knows_data_phases_and_model(tiny_run: ModuleType, tiny_set: Tin
     assert min(phase.peak_memory for phase in found.phases) > 50e6  # torch alone takes more
     assert parts == [1, 2, 3, 4]
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools
+def test_dry_run_of_packed_photos_needs_no_others(tiny_run: ModuleType, tmp_path: Path) -> None:
+    annotations, images = tiny_run.write_tiny_set(tmp_path / "tiny", images=2)
+    config = tiny_run.tiny_config(annotations, images, steps=10)
+    (entry,) = config.data.sets
+    pack = write_packs([load_keypoint_set(entry, config.model.skeleton)], tmp_path / "tiny.pack", long_side=96)
+    shutil.rmtree(tmp_path / "tiny")
+    data = config.data.model_copy(update={"resident": True, "pack": tuple(pack), "workers": 8})
+    found = dry_run(config.model_copy(update={"data": data}), tmp_path / "run", accelerator="cpu")
+    assert found.sets == ()
+    ((size,),) = (phase.sizes for phase in found.phases)
+    assert found.hours == pytest.approx(10 * (size.step_seconds + size.load_seconds) / 3600)  # one after the other
 
 
 def test_multiplications_are_those_of_the_convolutions(tiny_run: ModuleType) -> None:

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from posesdk_training.config import TrainConfig
 from posesdk_training.data.batches import Batch, SampleKey, collate
 from posesdk_training.data.coco import load_keypoint_set
-from posesdk_training.data.dataset import KeypointDataset
+from posesdk_training.data.resident.source import resident_batches
 from posesdk_training.data.statistics import SetStatistics, describe
 from posesdk_training.models.logocap import LogoCap
 from posesdk_training.run.optimizer import learning_rate
@@ -34,6 +34,7 @@ STATE_COPIES = 4
 """Weights, their average and two moments of the optimizer, in float32."""
 
 Progress = Callable[[int], None]
+BatchMaker = Callable[[list[SampleKey]], Batch]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +102,12 @@ def dry_run(config: TrainConfig, folder: Path, *, accelerator: str = "auto", on_
     fabric.seed_everything(config.seed, workers=False, verbose=False)
     sets = []
     for entry in config.data.sets:
-        if entry.annotations is not None:  # what is in shards is only known once they are read
+        if entry.annotations is not None and not config.data.pack:  # the rest is only known once it is read
             sets.append(describe(load_keypoint_set(entry, config.model.skeleton)))
         done()
     run = Run(config, folder, fabric)
     run.module.train()
-    costs = _PhaseMeter(run, KeypointDataset(config), done)
+    costs = _PhaseMeter(run, _batch_maker(run), done)
     phases = tuple(costs.measure(index) for index in range(len(config.phases)))
     parameters = sum(value.numel() for value in run.network.parameters())
     return DryRun(
@@ -132,12 +133,22 @@ def trunk_gmac(model: LogoCap) -> float:
     return float(counter.get_total_flops()) / 2e9
 
 
+def _batch_maker(run: Run) -> BatchMaker:
+    config = run.config
+    if config.data.resident:
+        return resident_batches(config, run.fabric.device).batch
+    from posesdk_training.data.dataset import KeypointDataset  # with libraries that packed photos do without
+
+    dataset = KeypointDataset(config)
+    return lambda keys: collate([dataset[key] for key in keys])
+
+
 class _PhaseMeter:
     """Takes real steps on real samples; the run that they belong to is thrown away."""
 
-    def __init__(self, run: Run, dataset: KeypointDataset, done: Callable[[], None]) -> None:
+    def __init__(self, run: Run, make_batch: BatchMaker, done: Callable[[], None]) -> None:
         self._run = run
-        self._dataset = dataset
+        self._make_batch = make_batch
         self._done = done
         self._stepper = Stepper(run)
 
@@ -164,7 +175,8 @@ class _PhaseMeter:
 
     def _seconds(self, size: SizeCost) -> float:
         """Of a step; loading goes on beside it in the loader processes, or else comes first."""
-        workers = self._run.config.data.workers
+        data = self._run.config.data
+        workers = 0 if data.resident else data.workers
         return max(size.step_seconds, size.load_seconds / workers) if workers else size.step_seconds + size.load_seconds
 
     def _measure_size(self, index: int, side: int, share: float) -> SizeCost:
@@ -187,7 +199,7 @@ class _PhaseMeter:
     def _batch(self, index: int, side: int, number: int) -> Batch:
         first = number * self._run.config.batch_size
         keys = [SampleKey(first + item, side, index) for item in range(self._run.config.batch_size)]
-        return collate([self._dataset[key] for key in keys])
+        return self._make_batch(keys)
 
 
 def _start(config: TrainConfig, index: int) -> int:

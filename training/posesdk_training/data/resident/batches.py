@@ -85,10 +85,11 @@ class ResidentBatches:
 
     def __iter__(self) -> Generator[Batch, None, None]:
         for keys in self._sampler:
-            yield self._batch(keys)
+            yield self.batch(keys)
 
     @torch.no_grad()
-    def _batch(self, keys: list[SampleKey]) -> Batch:
+    def batch(self, keys: list[SampleKey]) -> Batch:
+        """The batch of keys that have their side and phase in common."""
         config = self._config
         rng = np.random.default_rng((config.seed, STREAM, keys[0].index))
         self._noise.manual_seed(int(rng.integers(2**62)))
