@@ -19,7 +19,7 @@ import torch
 from posesdk_training.checkpoint import load_checkpoint
 from posesdk_training.config import TrainConfig, load_config
 from posesdk_training.evaluated_model import open_model
-from posesdk_training.evaluation.accuracy_report import measure
+from posesdk_training.evaluation.measure import measure
 from posesdk_training.train import fit
 
 RECIPE = Path(__file__).resolve().parents[1] / "training/posesdk_training/recipes/logocap-nano.yaml"

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from posesdk_runtimes.errors import DataError
-from posesdk_training.files import replaced, require_folders, write_json, write_picture, write_text
+from posesdk_training.files import read_json, replaced, require_folders, write_json, write_picture, write_text
 
 
 def test_failure_while_writing_leaves_what_was_there(tmp_path):
@@ -43,3 +43,12 @@ def test_written_png_holds_the_picture(tmp_path):
     assert np.array_equal(cv2.imdecode(data, cv2.IMREAD_COLOR), picture)
     with pytest.raises(DataError, match=r"as \.nothing"):
         write_picture(tmp_path / "a.nothing", picture)
+
+
+@pytest.mark.parametrize(("content", "reason"), [(None, "No such"), (b"{", "not a JSON file"), (b"\xff\xfe", "JSON")])
+def test_unreadable_json_is_named(tmp_path, content, reason):
+    path = tmp_path / "a.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=rf"cannot read results .*a\.json: .*{reason}"):
+        read_json(path, "results")

@@ -13,7 +13,16 @@ from numpy.typing import NDArray
 
 from posesdk_runtimes.errors import DataError
 
-__all__ = ["encode_picture", "replaced", "require_folders", "write_bytes", "write_json", "write_picture", "write_text"]
+__all__ = [
+    "encode_picture",
+    "read_json",
+    "replaced",
+    "require_folders",
+    "write_bytes",
+    "write_json",
+    "write_picture",
+    "write_text",
+]
 
 
 def require_folders(*paths: Path | None) -> None:
@@ -21,6 +30,16 @@ def require_folders(*paths: Path | None) -> None:
     for path in paths:
         if path is not None and not path.parent.is_dir():
             raise DataError(f"cannot write {path}: there is no folder {path.parent}; make it first")
+
+
+def read_json(path: Path, what: str) -> Any:
+    """The content of a JSON file, which is called `what` in the error. Raises DataError."""
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"cannot read {what} {path}: {error.strerror or error}; check the path") from error
+    except ValueError as error:
+        raise DataError(f"cannot read {what} {path}: not a JSON file ({error})") from error
 
 
 @contextmanager

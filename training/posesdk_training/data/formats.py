@@ -6,7 +6,7 @@ from typing import Any, Literal
 from posesdk.skeleton import COCO_17, CROWDPOSE_14, Skeleton
 from posesdk_training.data.ochuman import coco_tree, is_published_ochuman
 
-__all__ = ["AnnotationTree", "Format", "as_coco"]
+__all__ = ["BOX_AREA", "CROWDPOSE_AREA", "AnnotationTree", "Format", "as_coco"]
 
 Format = Literal["auto", "coco", "crowdpose", "ochuman"]
 

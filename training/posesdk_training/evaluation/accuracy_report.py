@@ -10,9 +10,8 @@ from rich.table import Table
 
 from posesdk.manifest import Accuracy
 from posesdk_training.evaluation.keypoints import stats_of
-from posesdk_training.evaluation.measure import measure
 
-__all__ = ["manifest_entry", "measure", "show_report"]
+__all__ = ["manifest_entry", "show_report"]
 
 GROUPS = {
     "large": "persons larger than 96 x 96 px",

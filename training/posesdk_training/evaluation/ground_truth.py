@@ -1,6 +1,5 @@
 """Annotated persons as a protocol sees them: COCO keypoints, CrowdPose or OCHuman."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,14 +11,13 @@ from numpy.typing import NDArray
 from posesdk.keypoint_names import canonical_names
 from posesdk.skeleton import COCO_17, CROWDPOSE_14, Skeleton
 from posesdk_runtimes.errors import DataError
+from posesdk_training.data.formats import BOX_AREA, CROWDPOSE_AREA
+from posesdk_training.files import read_json
 
 __all__ = ["PROTOCOLS", "GroundTruth", "ProtocolName", "load_ground_truth"]
 
 ProtocolName = Literal["coco", "crowdpose", "ochuman"]
 PROTOCOLS: tuple[ProtocolName, ...] = ("coco", "crowdpose", "ochuman")
-
-CROWDPOSE_AREA = 0.53
-"""Share of a box that CrowdPose, which has no segmentations, takes for the area of the person in it."""
 
 Floats = NDArray[np.float64]
 Tree = dict[str, Any]
@@ -106,7 +104,7 @@ def _with_area(entry: Tree, protocol: ProtocolName, annotations: Path) -> Tree:
     if protocol == "crowdpose":
         return entry | {"area": CROWDPOSE_AREA * width * height}
     if protocol == "ochuman":
-        return entry | {"area": width * height}
+        return entry | {"area": BOX_AREA * width * height}
     if "area" not in entry:
         raise DataError(
             f"annotation {entry.get('id')} of {annotations} lacks 'area', which the COCO protocol takes the size of a "
@@ -141,10 +139,7 @@ def _check_keypoints(annotations: Path, tree: Tree, skeleton: Skeleton) -> None:
 
 
 def _read(annotations: Path) -> Tree:
-    try:
-        tree = json.loads(annotations.read_text())
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read annotations {annotations}: {error}") from error
+    tree = read_json(annotations, "annotations")
     if not isinstance(tree, dict) or not {"images", "annotations", "categories"} <= tree.keys():
         raise DataError(
             f"annotations {annotations} are not in COCO format: expected an object with images, annotations"

@@ -1,6 +1,5 @@
 """Several evaluation reports side by side: for ablations and tables of runs."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from posesdk_runtimes.errors import DataError
 from posesdk_training.evaluation.keypoints import STATS
+from posesdk_training.files import read_json
 from posesdk_training.report.grids import Table, is_nested, number
 from posesdk_training.report.tables import HIDDEN
 
@@ -24,10 +24,7 @@ DETAILS = re.compile(
 
 def read_report(path: Path) -> dict[str, Any]:
     """A report that `evaluate --json` or `--report` wrote. Raises DataError for any other file."""
-    try:
-        tree = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read report {path}: {error}") from error
+    tree = read_json(path, "report")
     if not isinstance(tree, dict) or not isinstance(tree.get("stats"), dict):
         raise DataError(
             f"{path} is no report: expected an object with `stats`, as `posesdk-train evaluate --json` writes"

@@ -26,7 +26,7 @@ WHITE: Color = (255, 255, 255)
 LOWEST_LABELLED = 30
 """Height in px of the smallest box that is given a text: those of a crowd would hide it."""
 LABELLED = 0.5
-"""Score from which a labelled keypoint is drawn: labelled ones are given 1, the others 0."""
+"""Score from which an annotated keypoint is drawn: labelled ones have 1, the others 0."""
 
 
 def fit_side(image: Image, side: int) -> tuple[Image, float]:
@@ -44,9 +44,7 @@ def draw_labelled(image: Image, case: Case, skeleton: Skeleton, *, side: int) ->
     small, scale = fit_side(image, side)
     entries = [person.annotation for person in case.labelled if person.annotation["num_keypoints"]]
     points = _points(entries, skeleton)
-    poses = _poses(
-        points[..., :2], (points[..., 2] > 0).astype(np.float32), np.ones(len(points)), small, scale, skeleton
-    )
+    poses = _poses(points, np.ones(len(points)), small, scale, skeleton)
     canvas = draw_poses(small, poses)
     for person in case.labelled:
         box = np.array(person.annotation["bbox"], np.float64)
@@ -62,7 +60,7 @@ def draw_found(image: Image, case: Case, skeleton: Skeleton, *, side: int, keypo
     small, scale = fit_side(image, side)
     points = _points([entry.result for entry in case.found], skeleton)
     scores = np.array([entry.score for entry in case.found])
-    poses = _poses(points[..., :2], points[..., 2], scores, small, scale, skeleton, threshold=keypoint_threshold)
+    poses = _poses(points, scores, small, scale, skeleton, threshold=keypoint_threshold)
     canvas = draw_poses(small, poses)
     for entry, person in zip(case.found, points, strict=True):
         shown = person[person[:, 2] >= keypoint_threshold]
@@ -79,7 +77,6 @@ def _points(persons: Sequence[dict[str, Any]], skeleton: Skeleton) -> NDArray[np
 
 def _poses(
     points: NDArray[np.float64],
-    keypoint_scores: NDArray[Any],
     scores: NDArray[Any],
     image: Image,
     scale: float,
@@ -88,8 +85,8 @@ def _poses(
     threshold: float = LABELLED,
 ) -> Poses:
     return Poses(
-        keypoints=_scaled(points, scale).astype(np.float32),
-        keypoint_scores=keypoint_scores,
+        keypoints=_scaled(points[..., :2], scale).astype(np.float32),
+        keypoint_scores=np.minimum(points[..., 2], 1),  # v of a labelled keypoint is 1 or 2
         scores=scores,
         image_size=(image.shape[0], image.shape[1]),
         skeleton=skeleton,

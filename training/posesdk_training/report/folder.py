@@ -15,7 +15,7 @@ from posesdk_runtimes.errors import DataError, SourceError
 from posesdk_training.evaluation.backends import Results
 from posesdk_training.evaluation.ground_truth import GroundTruth, load_ground_truth
 from posesdk_training.evaluation.matching import match_results
-from posesdk_training.files import write_json, write_picture, write_text
+from posesdk_training.files import read_json, write_json, write_picture, write_text
 from posesdk_training.progress import progress
 from posesdk_training.report.cases import Case, Chosen, choose_cases, read_cases
 from posesdk_training.report.compare import read_report
@@ -109,10 +109,7 @@ def _ground_truth(report: dict[str, Any], annotations: Path, skeleton: Skeleton)
 
 
 def _read_results(path: Path) -> Results:
-    try:
-        found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read results {path}: {error}") from error
+    found = read_json(path, "results")
     needed = {"image_id", "keypoints", "score"}
     if not isinstance(found, list) or not all(isinstance(entry, dict) and needed <= entry.keys() for entry in found):
         raise DataError(f"{path} are no COCO keypoint results: expected a list of {', '.join(sorted(needed))}")

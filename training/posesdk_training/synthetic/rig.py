@@ -1,6 +1,5 @@
 """The skeleton of bones: its weights, and where bones go when they are turned (forward kinematics)."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posesdk_runtimes.errors import DataError
+from posesdk_training.files import read_json
 from posesdk_training.synthetic.assets import VERTEX_COUNT, AssetFolder
 
 __all__ = ["JOINT_BONES", "Rig", "load_rig", "posed_bones", "skinning_matrices"]
@@ -78,10 +78,7 @@ def load_rig(assets: AssetFolder, vertices: NDArray[np.float32]) -> Rig:
 
 
 def _json(path: Path) -> dict[str, dict[str, dict[str, str]]]:
-    try:
-        tree = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read the asset {path}: {error}") from error
+    tree = read_json(path, "the asset")
     if not isinstance(tree, dict):
         raise DataError(f"the asset {path} is no JSON object")
     return tree
