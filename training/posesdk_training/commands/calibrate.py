@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from posesdk.terminal import reporting
+from posesdk_training.commands.arguments import Device, Images, Limit
 
 if TYPE_CHECKING:
     from posesdk_training.evaluation.calibrate import Threshold, Thresholds
@@ -18,7 +19,7 @@ __all__ = ["calibrate"]
 def calibrate(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint (.safetensors).")],
     annotations: Annotated[Path, typer.Option(help="COCO keypoint annotations; not those of the evaluation.")],
-    images: Annotated[Path, typer.Option(help="Folder of the annotated images.")],
+    images: Images,
     output: Annotated[Path, typer.Option("--output", "-o", help="The checkpoint with the thresholds.")],
     no_people: Annotated[
         Path | None, typer.Option(help="Folder of pictures without people; not those of the evaluation.")
@@ -26,8 +27,8 @@ def calibrate(
     max_false_positives: Annotated[
         float, typer.Option(min=0, help="Persons that may be found in a picture of --no-people, on average.")
     ] = 0.1,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first images by id.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda:0, ...")] = "auto",
+    limit: Limit = None,
+    device: Device = "auto",
     half: Annotated[bool, typer.Option("--half", help="Store the weights in float16.")] = False,
 ) -> None:
     """Choose the score thresholds with the best F1 on labelled photos and write them into a checkpoint."""

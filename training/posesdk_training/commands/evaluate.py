@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from posesdk.terminal import USAGE, reporting, show_error
+from posesdk.terminal import reporting
+from posesdk_training.commands.arguments import Device, Images, Limit, Model, RuntimeName, usage_errors
 
 __all__ = ["Adaptation", "Evaluator", "Protocol", "evaluate"]
 
@@ -44,16 +45,16 @@ class Evaluator(str, Enum):
 
 def evaluate(
     # what is measured
-    model: Annotated[Path, typer.Argument(help="A checkpoint (.safetensors) or a bundle.")],
+    model: Model,
     annotations: Annotated[Path, typer.Option(help="Keypoint annotations in COCO format.")],
-    images: Annotated[Path, typer.Option(help="Folder of the annotated images.")],
+    images: Images,
     no_people: Annotated[
         Path | None, typer.Option(help="Folder of pictures without people: count what is found.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first images by id.")] = None,
+    limit: Limit = None,
     # what runs it
-    runtime: Annotated[str, typer.Option(help="auto, torch (checkpoints), onnxruntime, openvino, ...")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda:0, ...")] = "auto",
+    runtime: RuntimeName = "auto",
+    device: Device = "auto",
     precision: Annotated[str, typer.Option(help="auto, or a precision that the bundle has: fp32, int8, ...")] = "auto",
     # how it is run
     flip: Annotated[bool | None, typer.Option("--flip/--no-flip", help="Average with the mirror image.")] = None,
@@ -92,15 +93,12 @@ def evaluate(
             oracle_window=oracle_window,
         )
         settings = {"runtime": runtime, "device": device, "precision": precision}
-        try:
+        with usage_errors():
             sizes = _numbers(scales)
             what.check(sizes)
             evaluated = stack.enter_context(
                 open_model(model, **settings, flip_test=flip, adaptation=level, scales=sizes)
             )
-        except ValueError as error:
-            show_error(error)
-            raise typer.Exit(USAGE) from error
         measured, found = measure(evaluated, annotations, images, what)
         show_report(measured)
         for path, content in ((output, measured), (accuracy, manifest_entry(measured)), (results, found)):

@@ -5,20 +5,21 @@ from typing import Annotated
 
 import typer
 
-from posesdk.terminal import USAGE, reporting, show_error
+from posesdk.terminal import reporting
+from posesdk_training.commands.arguments import Accelerator, Config, Overrides, usage_errors
 from posesdk_training.settings.recipe import find_recipe
 
 __all__ = ["find_lr"]
 
 
 def find_lr(
-    config: Annotated[str, typer.Argument(help="A YAML configuration, or the name of a shipped recipe.")],
-    set_: Annotated[list[str] | None, typer.Option("--set", help="Override, as section.key=value.")] = None,
+    config: Config,
+    set_: Overrides = None,
     steps: Annotated[int, typer.Option(min=20, help="Training steps of the test.")] = 200,
     lowest: Annotated[float, typer.Option("--from", help="The rate to start from.")] = 1e-6,
     highest: Annotated[float, typer.Option("--to", help="The rate to end with.")] = 1.0,
     phase: Annotated[int, typer.Option(min=0, help="The phase whose data and losses to test on.")] = 0,
-    accelerator: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    accelerator: Accelerator = "auto",
     table: Annotated[Path | None, typer.Option("--csv", help="Write every step to this file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the curve into this PNG file.")] = None,
 ) -> None:
@@ -33,7 +34,7 @@ def find_lr(
         from posesdk_training.trials.lr_plot import curve_picture, curve_table, write_csv
 
         require_folders(table, plot)
-        try:
+        with usage_errors():
             settings = load_config(find_recipe(config), tuple(set_ or ()))
             with ProgressBar(0, steps, shown=True) as advance:
                 test = range_test(
@@ -45,9 +46,6 @@ def find_lr(
                     accelerator=accelerator,
                     on_step=lambda _, loss: advance({"loss": loss}),
                 )
-        except ValueError as error:  # an override, a range or a phase that is none
-            show_error(error)
-            raise typer.Exit(USAGE) from error
         suggestion = suggest(test)
         if table is not None:
             write_csv(test, table)

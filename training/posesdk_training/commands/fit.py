@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from posesdk.terminal import USAGE, reporting, show_error, show_line
+from posesdk.terminal import reporting, show_line
+from posesdk_training.commands.arguments import Accelerator, Config, Overrides, usage_errors
 from posesdk_training.settings.recipe import find_recipe
 
 if TYPE_CHECKING:
@@ -18,10 +19,10 @@ SIGNAL_BASE = 128
 
 
 def fit(
-    config: Annotated[str, typer.Argument(help="A YAML configuration, or the name of a shipped recipe.")],
-    set_: Annotated[list[str] | None, typer.Option("--set", help="Override, as section.key=value.")] = None,
+    config: Config,
+    set_: Overrides = None,
     run: Annotated[Path | None, typer.Option(help="Run folder; an interrupted run in it is resumed.")] = None,
-    accelerator: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    accelerator: Accelerator = "auto",
     devices: Annotated[int, typer.Option(min=1, help="Devices (processes) per node.")] = 1,
     nodes: Annotated[int, typer.Option(min=1, help="Nodes, with torchrun.")] = 1,
     stop_after: Annotated[int | None, typer.Option(min=1, help="Stop at this step, to be resumed later.")] = None,
@@ -36,11 +37,8 @@ def fit(
         from posesdk_training.run.interruption import RunInterrupted
         from posesdk_training.train import fit as fit_model
 
-        try:
+        with usage_errors():
             settings = load_config(find_recipe(config), tuple(set_ or ()))
-        except ValueError as error:  # an override that is none
-            show_error(error)
-            raise typer.Exit(USAGE) from error
         folder = run or Path("runs") / settings.name
         if dry:
             _look_ahead(settings, folder, accelerator)

@@ -5,17 +5,18 @@ from typing import Annotated
 
 import typer
 
-from posesdk.terminal import USAGE, reporting, show_error
+from posesdk.terminal import reporting
 from posesdk_runtimes.errors import DataError
+from posesdk_training.commands.arguments import Config, Overrides, usage_errors
 from posesdk_training.settings.recipe import find_recipe
 
 __all__ = ["pack"]
 
 
 def pack(
-    config: Annotated[str, typer.Argument(help="A YAML configuration, or the name of a shipped recipe.")],
+    config: Config,
     output: Annotated[Path, typer.Option(help="FILE.pack; the files are called FILE-1.pack, FILE-2.pack, ...")],
-    set_: Annotated[list[str] | None, typer.Option("--set", help="Override, as section.key=value.")] = None,
+    set_: Overrides = None,
     max_mib: Annotated[float, typer.Option(min=1, help="Size of a file in MiB, at most.")] = 60.0,
     long_side: Annotated[int, typer.Option(min=32, help="Longer photos are shrunk to this many px.")] = 320,
 ) -> None:
@@ -29,11 +30,8 @@ def pack(
         from posesdk_training.files import require_folders
         from posesdk_training.progress import progress
 
-        try:
+        with usage_errors():
             settings = load_config(find_recipe(config), tuple(set_ or ()))
-        except ValueError as error:  # an override that is none
-            show_error(error)
-            raise typer.Exit(USAGE) from error
         require_folders(output)
         if streamed := [entry.name for entry in settings.data.sets if entry.shards is not None]:
             raise DataError(

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from posesdk.terminal import USAGE, reporting, show_error, show_line
+from posesdk.terminal import reporting, show_line
+from posesdk_training.commands.arguments import Config, Overrides, usage_errors
 from posesdk_training.settings.recipe import find_recipe
 
 if TYPE_CHECKING:
@@ -18,8 +19,8 @@ RATES = (100, 300, 1000, 3000)
 
 
 def profile_data(
-    config: Annotated[str, typer.Argument(help="A YAML configuration, or the name of a shipped recipe.")],
-    set_: Annotated[list[str] | None, typer.Option("--set", help="Override, as section.key=value.")] = None,
+    config: Config,
+    set_: Overrides = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="How long to measure, roughly.")] = 10.0,
     workers: Annotated[int, typer.Option(min=0, help="Measure so many loader processes as well.")] = 0,
     phase: Annotated[int, typer.Option(min=0, help="The phase whose mixture and sizes are loaded.")] = 0,
@@ -33,13 +34,9 @@ def profile_data(
         from posesdk_training.config import load_config
         from posesdk_training.trials.data_profile import profile_data as measure
 
-        with Console(stderr=True).status(f"loading for {seconds:g} s"):
-            try:
-                settings = load_config(find_recipe(config), tuple(set_ or ()))
-                profile = measure(settings, seconds=seconds, workers=workers, phase=phase)
-            except ValueError as error:  # an override or a phase that is none
-                show_error(error)
-                raise typer.Exit(USAGE) from error
+        with Console(stderr=True).status(f"loading for {seconds:g} s"), usage_errors():
+            settings = load_config(find_recipe(config), tuple(set_ or ()))
+            profile = measure(settings, seconds=seconds, workers=workers, phase=phase)
         if as_json:
             show_line(json.dumps(profile.to_dict()))
         else:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from posesdk.terminal import reporting
+from posesdk_training.commands.arguments import Images
 
 __all__ = ["report"]
 
@@ -14,7 +15,7 @@ def report(
     figures: Annotated[Path, typer.Argument(help="The report that `evaluate --json` or `--report` wrote.")],
     results: Annotated[Path, typer.Option(help="The COCO results that it was measured on.")],
     annotations: Annotated[Path, typer.Option(help="COCO keypoint annotations.")],
-    images: Annotated[Path, typer.Option(help="Folder of the annotated images.")],
+    images: Images,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write the report into.")],
     cases: Annotated[int, typer.Option(min=0, help="Pictures of each kind: missed, wrong, best, ...")] = 8,
     score: Annotated[float | None, typer.Option(min=0, max=1, help="Lowest score of a person that is shown.")] = None,

@@ -6,13 +6,14 @@ from typing import Annotated
 import typer
 
 from posesdk.terminal import reporting, show_line
+from posesdk_training.commands.arguments import Images
 
 __all__ = ["shard"]
 
 
 def shard(
     annotations: Annotated[Path, typer.Option(help="Annotation file: COCO keypoints, CrowdPose or OCHuman.")],
-    images: Annotated[Path, typer.Option(help="Folder of the annotated images.")],
+    images: Images,
     output: Annotated[Path, typer.Option(help="Folder for the shards; an interrupted run in it goes on.")],
     shard_size: Annotated[int, typer.Option(min=1, help="Images a shard.")] = 1000,
     resize: Annotated[int | None, typer.Option(min=32, help="Longest side in px; larger images are reduced.")] = None,

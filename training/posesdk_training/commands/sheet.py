@@ -5,13 +5,14 @@ from typing import Annotated
 
 import typer
 
-from posesdk.terminal import USAGE, reporting, show_error
+from posesdk.terminal import reporting
+from posesdk_training.commands.arguments import Device, Model, RuntimeName, usage_errors
 
 __all__ = ["sheet"]
 
 
 def sheet(
-    model: Annotated[Path, typer.Argument(help="A checkpoint (.safetensors) or a bundle.")],
+    model: Model,
     images: Annotated[Path, typer.Option(help="Folder of photos.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The picture to write: .png or .jpg.")],
     annotations: Annotated[
@@ -22,8 +23,8 @@ def sheet(
     score: Annotated[
         float | None, typer.Option(min=0, max=1, help="Lowest score of a person; the model's own.")
     ] = None,
-    runtime: Annotated[str, typer.Option(help="auto, torch (checkpoints), onnxruntime, openvino, ...")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda:0, ...")] = "auto",
+    runtime: RuntimeName = "auto",
+    device: Device = "auto",
 ) -> None:
     """Draw what a model finds in some photos of a folder into one picture, to be looked at."""
     with reporting():
@@ -31,13 +32,9 @@ def sheet(
         from posesdk_training.report.sheet import choose_photos, labelled_photos, write_sheet
 
         listed = persons = None
-        try:
-            with open_model(model, runtime=runtime, device=device) as evaluated:
-                if annotations is not None:
-                    listed, persons = labelled_photos(annotations, images, evaluated.spec.skeleton)
-                photos = choose_photos(images, count, seed=seed, listed=listed, persons=persons)
-                write_sheet(photos, evaluated, output, score=score, oriented=annotations is None)
-        except ValueError as error:
-            show_error(error)
-            raise typer.Exit(USAGE) from error
+        with usage_errors(), open_model(model, runtime=runtime, device=device) as evaluated:
+            if annotations is not None:
+                listed, persons = labelled_photos(annotations, images, evaluated.spec.skeleton)
+            photos = choose_photos(images, count, seed=seed, listed=listed, persons=persons)
+            write_sheet(photos, evaluated, output, score=score, oriented=annotations is None)
         typer.echo(str(output))

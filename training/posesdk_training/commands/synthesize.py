@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from posesdk.terminal import USAGE, reporting, show_error
+from posesdk.terminal import reporting
+from posesdk_training.commands.arguments import usage_errors
 
 __all__ = ["synthesize"]
 
@@ -39,11 +40,8 @@ def synthesize(
         from posesdk_training.synthetic.generator import Settings
         from posesdk_training.synthetic.production import produce
 
-        try:
+        with usage_errors():
             limits = _people(people)
-        except ValueError as error:
-            show_error(error)
-            raise typer.Exit(USAGE) from error
         # Mesa draws with as many threads as there are cores; here a process is meant to use one.
         os.environ.setdefault("LP_NUM_THREADS", "1")
         with opened_assets(assets) as folder:

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from posesdk.terminal import USAGE, reporting, show_error
+from posesdk.terminal import reporting
+from posesdk_training.commands.arguments import usage_errors
 
 __all__ = ["widen"]
 
@@ -32,12 +33,9 @@ def widen(
 
         require_folders(output)
         source = load_checkpoint(checkpoint)
-        try:
+        with usage_errors():
             target = load_config(Path(model)).model if Path(model).is_file() else preset(model)
             widened = widened_model(source, target, noise=noise, seed=seed)
-        except ValueError as error:
-            show_error(error)
-            raise typer.Exit(USAGE) from error
         kept = {key: text for key, text in source.metadata.items() if key in KEPT_NOTES}
         notes = {**kept, "widened_from": source.spec.name}
         save_checkpoint(output, widened.state_dict, widened.spec, metadata=notes)
