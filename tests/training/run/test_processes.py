@@ -50,9 +50,12 @@ def start_both(config: TrainConfig, folder: Path) -> list[multiprocessing.Proces
 
 
 def finish(processes: list[multiprocessing.Process]) -> list[int | None]:
-    """Exit codes."""
+    """Exit codes; that of a process that hangs is the one of its end by force."""
     for process in processes:
         process.join(240)
+        if process.is_alive():
+            process.kill()
+            process.join()
     return [process.exitcode for process in processes]
 
 
@@ -112,3 +115,15 @@ def test_signal_to_one_process_stops_both_after_the_same_step(gentle, tmp_path: 
     step = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["step"]
     for rank in (0, 1):
         assert f"stopped by SIGTERM after step {step} of 5000" in (tmp_path / f"stopped{rank}").read_text()
+
+
+@pytest.mark.parametrize("killed", [0, 1])
+def test_process_whose_peer_is_killed_ends(gentle, tmp_path: Path, killed: int) -> None:
+    data = gentle().data.model_copy(update={"workers": 1})
+    processes = start_both(gentle(steps=5000, checkpoint_minutes=60, data=data), tmp_path)
+    while not (tmp_path / "run" / "log.csv").exists() and all(process.is_alive() for process in processes):
+        time.sleep(0.05)
+    processes[killed].kill()
+    codes = finish(processes)
+    assert codes[killed] == -signal.SIGKILL
+    assert codes[1 - killed] not in (0, -signal.SIGKILL)
