@@ -145,6 +145,24 @@ def test_teacher_stays_as_it_is_and_out_of_the_checkpoint(
     assert set(saved.state_dict) == set(student.state_dict())
 
 
+def test_checkpoint_says_who_taught_it_and_on_what(
+    tiny_run: ModuleType, tiny_set: TinySet, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    """What a teacher has learned from photos of some licence goes on into its students."""
+    known = load_checkpoint(tiny_checkpoint)
+    notes = {"step": "70", "training_data": "photos of the sea", "weights_licence": "CC BY 4.0", "samples": "9"}
+    save_checkpoint(tmp_path / "teacher.safetensors", known.state_dict, known.spec, metadata=notes)
+    config = taught_config(tiny_run, tiny_set, tmp_path / "teacher.safetensors", steps=1)
+    saved = load_checkpoint(fit(config, tmp_path / "run", accelerator="cpu")).metadata
+    assert {name: value for name, value in saved.items() if name.startswith("teacher")} == {
+        "teacher": known.spec.name,
+        "teacher_step": "70",
+        "teacher_training_data": "photos of the sea",
+        "teacher_weights_licence": "CC BY 4.0",
+    }
+    assert saved["training_data"] != "photos of the sea"
+
+
 def test_resumed_run_keeps_its_teacher(
     tiny_run: ModuleType, tiny_set: TinySet, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:

@@ -6,6 +6,7 @@ count everywhere, also where labels are masked or missing: the teacher sees keyp
 """
 
 import math
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from torch.nn import functional as F
 
 from posesdk.spec import ModelSpec
 from posesdk_runtimes.errors import CheckpointError
-from posesdk_training.checkpoint import load_model
+from posesdk_training.checkpoint import load_checkpoint, load_model
 from posesdk_training.losses.dense import CELLS_PER_PEAK, MIN_PEAK_CELLS
 from posesdk_training.models.logocap import DenseMaps
 from posesdk_training.settings.learning import LossConfig, TeacherConfig
@@ -28,6 +29,7 @@ class Teacher:
     """A trained model, frozen and in evaluation mode.
 
     No module on purpose: as part of one it would be optimised, averaged and saved. It computes in `memory_format`.
+    `notes` say where it comes from, for the student's checkpoint: what it knows, the student learns.
     Raises CheckpointError for a file that cannot be read and for a model whose maps mean something else than the
     student's.
     """
@@ -41,6 +43,7 @@ class Teacher:
         self._format = memory_format
         try:
             model = load_model(config.checkpoint).requires_grad_(False)
+            self.notes = _provenance(config.checkpoint)
             self._model = model.to(memory_format=memory_format)  # type: ignore[call-overload]
         except CheckpointError as error:
             raise CheckpointError(f"cannot take the teacher: {error}; see teacher.checkpoint") from error
@@ -66,6 +69,16 @@ class Teacher:
         normalised = (images.float() - self._mean) / self._std
         maps: DenseMaps = self._model(normalised.contiguous(memory_format=self._format))
         return maps
+
+
+def _provenance(path: Path) -> dict[str, str]:
+    """Name, steps, data and licence of a checkpoint, under names of their own in that of its student."""
+    taught = load_checkpoint(path)
+    known = {"teacher": taught.spec.name}
+    for note in ("step", "training_data", "weights_licence"):
+        if note in taught.metadata:
+            known[f"teacher_{note}"] = taught.metadata[note]
+    return known
 
 
 def distillation_losses(

@@ -30,6 +30,11 @@ class Objective(nn.Module):
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1) * 255, persistent=False)
 
+    @property
+    def teacher_notes(self) -> dict[str, str]:
+        """Where the teacher comes from, for the checkpoint; empty without one."""
+        return {} if self._teacher is None else self._teacher.notes
+
     def forward(self, batch: Batch, *, adaptation: bool) -> dict[str, Tensor]:
         """Loss terms of a batch; with `adaptation`, those of the local-global adaptation too."""
         mean, std = self.get_buffer("mean"), self.get_buffer("std")

@@ -64,6 +64,7 @@ class Run:
             synchronise_norms(self.network)
         self.average = WeightAverage(self.network, config.ema_decay)
         module = Objective(self.network, config)
+        self._teacher_notes = module.teacher_notes
         if config.channels_last:
             module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = make_optimizer(module.parameters(), config.optimizer)
@@ -112,13 +113,14 @@ class Run:
         return EvaluatedModel(self.config.name, FLOAT_VARIANT, pipeline, "torch", place, "fp32")
 
     def _write_weights(self, name: str, **notes: str) -> None:
-        """With how long the weights were trained, on what, and under which licence they stand."""
+        """With how long the weights were trained, on what, by which teacher, and under which licence they stand."""
         sets = [entry.description or entry.name for entry in self.config.data.sets]
         notes |= {
             "step": str(self.step),
             "samples": str(self.step * self.samples_per_step),
             "training_data": "; ".join(sets),
             "weights_licence": self.config.weights_licence or "not stated",
+            **self._teacher_notes,
         }
         save_checkpoint(self.folder / name, self.average.state_dict(), self.config.model, metadata=notes)
 
