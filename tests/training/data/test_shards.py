@@ -423,3 +423,11 @@ def test_loader_processes_stream_the_same_again(tiny_run, folder_set, whole_shar
         )
         runs.append([batch.images for batch in loader])
     assert all(torch.equal(first, second) for first, second in zip(*runs, strict=True))
+
+
+@pytest.mark.parametrize("images", ["nowhere", "empty"])
+def test_folder_without_the_images_leaves_no_shards(tiny_set, tmp_path, images):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=images):
+        write_shards(tiny_set[0], tmp_path / images, tmp_path / "shards", ShardSettings(shard_size=4))
+    assert [path.name for path in (tmp_path / "shards").glob("*")] == []

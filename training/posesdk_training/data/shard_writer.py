@@ -54,6 +54,8 @@ def write_shards(
     Shards that an interrupted run finished are kept. `advance` is told of images done and of all. Images that cannot
     be read are left out and named in the index. Raises DataError for annotations or a folder that cannot be used.
     """
+    if not images.is_dir():
+        raise DataError(f"cannot write shards of {annotations}: there is no folder of images {images}; check its path")
     tree, digest = _read_annotations(annotations)
     order = np.random.default_rng(settings.seed).permutation(len(tree["images"]))
     entries = [tree["images"][index] for index in order]
@@ -68,6 +70,12 @@ def write_shards(
             chunk = entries[number * settings.shard_size : (number + 1) * settings.shard_size]
             samples = _Samples(pool.map(read, chunk), number * settings.shard_size)
             shard = _write_shard(folder, f"{folder.name}-{number:06d}.tar", samples)
+            if not shard.images:
+                (folder / shard.file).unlink(missing_ok=True)
+                raise DataError(
+                    f"none of the {len(chunk)} images of {folder / shard.file} could be read, the last: "
+                    f"{samples.skipped[-1]}; check that {images} is the folder of {annotations}"
+                )
             index = _with(index, shard, samples.skipped)
             _write_index(folder / PROGRESS_FILE, index)
             if advance is not None:
