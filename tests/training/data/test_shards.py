@@ -28,6 +28,7 @@ from posesdk_training.data.shard_writer import ShardSettings, write_shards
 from posesdk_training.data.shards import Reader, ShardStream
 from posesdk_training.settings.data import DatasetConfig
 from posesdk_training.train import fit
+from posesdk_training.trials.dry_run_report import _streamed
 
 IMAGES = 24
 
@@ -431,3 +432,13 @@ def test_folder_without_the_images_leaves_no_shards(tiny_set, tmp_path, images):
     with pytest.raises(DataError, match=images):
         write_shards(tiny_set[0], tmp_path / images, tmp_path / "shards", ShardSettings(shard_size=4))
     assert [path.name for path in (tmp_path / "shards").glob("*")] == []
+
+
+def test_dry_run_counts_what_is_in_shards(tiny_set, tmp_path):
+    write_shards(*tiny_set, tmp_path / "shards", ShardSettings(shard_size=4))
+    persons = len(json.loads(tiny_set[0].read_text())["annotations"])
+    images = len(json.loads(tiny_set[0].read_text())["images"])
+    assert _streamed(str(tmp_path / "shards")) == f"{images} images, {persons} annotations in {-(-images // 4)} shards,"
+    (tmp_path / "shards" / INDEX_FILE).unlink()
+    pattern = str(tmp_path / "shards" / "shards-{000000..000001}.tar")
+    assert _streamed(pattern) == "images without a count in 2 shards,"

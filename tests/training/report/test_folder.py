@@ -88,6 +88,18 @@ def test_fewer_pictures_than_cases_can_be_asked_for(small, tmp_path):
     assert "Charts" in page.text
 
 
+def test_pictures_of_an_earlier_report_are_gone_and_nothing_else(small, tmp_path):
+    write_report(evaluation(small), tmp_path)
+    pictures = tmp_path / "pictures"
+    (pictures / "99-found.jpg").write_bytes(b"of an earlier one")
+    (pictures / "my-found.jpg").write_bytes(b"of the user")
+    write_report(evaluation(small), tmp_path, count=1)
+    shown = {source.rpartition("/")[2] for source in Page((tmp_path / "index.html").read_text()).sources}
+    assert {path.name for path in pictures.iterdir()} == {name for name in shown if name.endswith(".jpg")} | {
+        "my-found.jpg"
+    }
+
+
 def test_no_results_show_who_was_missed(small, tmp_path):
     page = Page(write_report(evaluation(small, []), tmp_path / "r").read_text("utf-8"))
     assert "2 of 2 persons missed" in page.text

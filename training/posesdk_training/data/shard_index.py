@@ -56,10 +56,11 @@ class ShardIndex(_Model):
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A path or URL, and how many samples it holds if that is known."""
+    """A path or URL, and how many samples with how many annotations it holds if that is known."""
 
     url: str
     images: int | None = None
+    annotations: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,12 @@ class ShardSet:
     def images(self) -> int | None:
         """The number of samples, where that of every shard is known."""
         counts = [shard.images for shard in self.shards]
+        return None if None in counts else sum(count or 0 for count in counts)
+
+    @property
+    def annotations(self) -> int | None:
+        """The number of annotations, where that of every shard is known."""
+        counts = [shard.annotations for shard in self.shards]
         return None if None in counts else sum(count or 0 for count in counts)
 
 
@@ -99,7 +106,11 @@ def _indexed(source: str) -> ShardSet:
     index = _read_index(source)
     is_url = URL.match(source) is not None
     shards = tuple(
-        Shard(urljoin(source, entry.file) if is_url else str(Path(source).with_name(entry.file)), entry.images)
+        Shard(
+            urljoin(source, entry.file) if is_url else str(Path(source).with_name(entry.file)),
+            entry.images,
+            entry.annotations,
+        )
         for entry in index.shards
     )
     if not shards:
@@ -134,8 +145,9 @@ def _listed(source: str) -> ShardSet:
         logger.warning("shards %s have no index: skeleton and epochs are not checked", source)
         return ShardSet(tuple(Shard(url) for url in urls), ())
     known = _read_index(str(index))
-    counts = {str(index.with_name(entry.file)): entry.images for entry in known.shards}
-    return ShardSet(tuple(Shard(url, counts.get(str(Path(url)))) for url in urls), tuple(known.categories))
+    counts = {str(index.with_name(entry.file)): (entry.images, entry.annotations) for entry in known.shards}
+    shards = tuple(Shard(url, *counts.get(str(Path(url)), (None, None))) for url in urls)
+    return ShardSet(shards, tuple(known.categories))
 
 
 def open_shard(url: str) -> IO[bytes]:

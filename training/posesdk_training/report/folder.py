@@ -30,6 +30,8 @@ SIDE = 480
 """Long side of a picture in px."""
 QUALITY = 80
 """JPEG quality of a picture."""
+VIEWS = ("labelled", "found")
+"""How the pictures of a case end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ def write_report(
     write_json(folder / "report.json", _with_settings(evaluation))
     write_text(folder / "results.json", json.dumps(evaluation.results) + "\n")
     write_text(folder / "index.html", html_page(evaluation.report, charts, shown))
+    _remove_others(folder / "pictures", shown)
     return folder / "index.html"
 
 
@@ -132,6 +135,15 @@ def _draw_all(
             drawn = done[case.image_id]
             shown[kind].append(Shown(drawn.name, entry.reason, drawn.pictures, drawn.fault))
     return shown
+
+
+def _remove_others(folder: Path, shown: dict[str, list[Shown]]) -> None:
+    """Pictures of an earlier report in the same folder; what is not called as they are stays."""
+    kept = {Path(picture[0]).name for cases in shown.values() for case in cases for picture in case.pictures}
+    for view in VIEWS:
+        for path in folder.glob(f"*-{view}.jpg"):
+            if path.name not in kept and path.name.removesuffix(f"-{view}.jpg").isdigit():
+                path.unlink(missing_ok=True)
 
 
 def _draw(case: Case, evaluation: Evaluation, folder: Path) -> Shown:

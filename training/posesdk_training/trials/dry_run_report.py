@@ -22,7 +22,7 @@ def show_dry_run(found: DryRun, config: TrainConfig, folder: Path) -> None:
     console.print(_data(found.sets))
     for entry in config.data.sets:
         if entry.shards is not None:
-            console.print(f"{entry.name}: streamed from {entry.shards}")
+            console.print(f"{entry.name}: {_streamed(entry.shards)} streamed from {entry.shards}")
     for faulty in found.sets:
         for fault in faulty.faults:
             console.print(f"{faulty.name}: {fault}")
@@ -42,6 +42,16 @@ def show_dry_run(found: DryRun, config: TrainConfig, folder: Path) -> None:
         )
     )
     console.print(_files(found, config, folder))
+
+
+def _streamed(shards: str) -> str:
+    """What the index of a set says of it; the people are only known once the shards are read."""
+    from posesdk_training.data.shard_index import find_shards  # with a library that photos in folders do without
+
+    found = find_shards(shards)
+    images = "images without a count" if found.images is None else f"{found.images} images"
+    annotations = "" if found.annotations is None else f", {found.annotations} annotations"
+    return f"{images}{annotations} in {len(found.shards)} shards,"
 
 
 def _data(sets: tuple[SetStatistics, ...]) -> Table:
