@@ -259,3 +259,11 @@ def test_backbone_of_another_project_can_start_a_run(tiny_run: ModuleType, tiny_
     network = Run(config, tmp_path, Fabric(accelerator="cpu")).network
     assert all(bool((value == 2).all()) for value in network.backbone.state_dict().values())
     assert not bool((network.final_layer_cls.weight == 2).any())
+
+
+def test_run_ends_with_the_number_of_photos_that_it_skipped(tiny_run, tmp_path, caplog):
+    annotations, images = tiny_run.write_tiny_set(tmp_path / "set")
+    for name in ("0.png", "1.png"):
+        (images / name).write_bytes(b"no picture")
+    fit(tiny_run.tiny_config(annotations, images, steps=6), tmp_path / "run", accelerator="cpu")  # two epochs
+    assert caplog.messages[-1].startswith("2 images or shards could not be read")

@@ -183,6 +183,8 @@ def _loop(run: Run, last_step: int, deadline: float) -> None:
                 run.save()
                 saved = time.monotonic()
         _note(run, log, taker.settle())
+        if isinstance(batches, LoadedBatches) and batches.skipped:
+            logger.warning("%d images or shards could not be read and were skipped; see above", batches.skipped)
     run.save()
 
 

@@ -33,6 +33,7 @@ class LoadedBatches(Iterator[Batch]):
     """
 
     def __init__(self, loader: DataLoader[Any]) -> None:
+        self._dataset = loader.dataset
         before = multiprocessing.active_children()
         self._batches: Iterator[Batch] = iter(loader)
         self._processes: list[BaseProcess] = [
@@ -47,6 +48,11 @@ class LoadedBatches(Iterator[Batch]):
             return next(self._batches)
         except DataError as error:  # a loader process puts its traceback before the message
             raise DataError(str(error).rpartition(f"{DataError.__name__}: ")[2].strip()) from error
+
+    @property
+    def skipped(self) -> int:
+        """How many images and shards could not be read so far, in all loader processes of this rank."""
+        return int(getattr(self._dataset, "skipped", 0))
 
     def close(self) -> None:
         """Ends the processes: asks them first, then kills them."""
