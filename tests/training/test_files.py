@@ -3,7 +3,15 @@ import numpy as np
 import pytest
 
 from posesdk_runtimes.errors import DataError
-from posesdk_training.files import read_json, replaced, require_folders, write_json, write_picture, write_text
+from posesdk_training.files import (
+    read_json,
+    replaced,
+    require_files,
+    require_folders,
+    write_json,
+    write_picture,
+    write_text,
+)
 
 
 def test_failure_while_writing_leaves_what_was_there(tmp_path):
@@ -28,6 +36,15 @@ def test_missing_folder_is_made_by_writing_and_named_by_the_check(tmp_path):
     write_json(path, {"name": "ü"})
     require_folders(None, path)
     assert path.read_text() == '{\n "name": "\\u00fc"\n}\n'
+
+
+def test_missing_file_is_named_with_the_option_that_gives_it(tmp_path):
+    (tmp_path / "there").write_text("")
+    require_files({"--a": None, "--b": tmp_path / "there"})
+    with pytest.raises(DataError, match=r"absent: there is no such file; check --b"):
+        require_files({"--a": None, "--b": tmp_path / "absent"})
+    with pytest.raises(DataError, match="it is a folder; give a file with --a"):
+        require_files({"--a": tmp_path})
 
 
 def test_file_in_place_of_a_folder_is_named(tmp_path):

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ __all__ = [
     "encode_picture",
     "read_json",
     "replaced",
+    "require_files",
     "require_folders",
     "write_bytes",
     "write_json",
@@ -30,6 +31,15 @@ def require_folders(*paths: Path | None) -> None:
     for path in paths:
         if path is not None and not path.parent.is_dir():
             raise DataError(f"cannot write {path}: there is no folder {path.parent}; make it first")
+
+
+def require_files(given: Mapping[str, Path | None]) -> None:
+    """Before a model is opened: raises DataError for a path that is no file and names the option that gives it."""
+    for option, path in given.items():
+        if path is not None and path.is_dir():
+            raise DataError(f"cannot read {path}: it is a folder; give a file with {option}")
+        if path is not None and not path.exists():
+            raise DataError(f"cannot read {path}: there is no such file; check {option}")
 
 
 def read_json(path: Path, what: str) -> Any:

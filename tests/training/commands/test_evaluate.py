@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from posesdk.manifest import Accuracy
 from posesdk.skeleton import COCO_17
 from posesdk_training.cli import app
-from posesdk_training.evaluated_model import open_model
+from posesdk_training.evaluated_model import EvaluatedModel, open_model
 from posesdk_training.evaluation.ground_truth import load_ground_truth
 from posesdk_training.evaluation.keypoints import STATS
 from posesdk_training.evaluation.predict import predict
@@ -157,8 +157,8 @@ def test_adaptation_of_a_bundle_can_be_switched_off(converted_bundle, data):
         (("--protocol", "crowdpose"), 1, "CrowdPose has 14 keypoints"),
         (("--no-people", "/nowhere"), 1, "no pictures"),
         (("--json", "/nowhere/at/all.json"), 1, "no folder"),
-        (("--annotations", "/nowhere.json"), 1, "nowhere.json"),
-        (("--images", "/nowhere"), 6, "cannot read image"),
+        (("--annotations", "/nowhere.json"), 1, "no such file; check --annotations"),
+        (("--images", "/nowhere"), 1, "truth.json are not in /nowhere, such as /nowhere/1.png; check --images"),
     ],
 )
 def test_faults_end_in_one_line_and_their_exit_code(tiny_checkpoint, data, options, code, message):
@@ -167,6 +167,16 @@ def test_faults_end_in_one_line_and_their_exit_code(tiny_checkpoint, data, optio
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert done.stdout == ""
+
+
+def test_missing_image_is_said_before_anything_is_detected(tiny_checkpoint, data, tmp_path, monkeypatch):
+    for number in (1, 2):
+        (tmp_path / f"{number}.png").write_bytes((data / f"{number}.png").read_bytes())
+    monkeypatch.setattr(EvaluatedModel, "detect", lambda *_: pytest.fail("detects"))
+    done = run(tiny_checkpoint, data, "--images", tmp_path)
+    assert done.exit_code == 1, done.output
+    assert "1 of 3 images" in done.stderr
+    assert "3.png; check --images" in done.stderr
 
 
 def test_missing_model_is_named(data, tmp_path):

@@ -68,7 +68,23 @@ def test_sheet_is_a_picture_of_as_many_photos_as_asked_for(tiny_checkpoint, tiny
         (("sheet", "MODEL", "--images", "IMAGES", "--output", "sheet.txt"), 1, "name it .png"),
         (("sheet", "MODEL", "--images", "IMAGES", "--output", "/nowhere/at/all.png"), 1, "no folder"),
         (("sheet", "MODEL", "--images", "/nowhere", "--output", "sheet.png"), 1, "no pictures"),
-        (("compare", "/nowhere.json"), 1, "nowhere.json"),
+        (("compare", "/nowhere.json"), 1, "nowhere.json: there is no such file; check REPORTS"),
+        (
+            (
+                "report",
+                "MODEL",
+                "--results",
+                "/nowhere.json",
+                "--annotations",
+                "MODEL",
+                "--images",
+                "IMAGES",
+                "-o",
+                "a",
+            ),
+            1,
+            "nowhere.json: there is no such file; check --results",
+        ),
     ],
 )
 def test_faults_end_in_one_line_and_their_exit_code(tiny_checkpoint, tiny_set, words, code, message):

@@ -38,12 +38,14 @@ def calibrate(
         from posesdk_training.evaluation.false_positives import find_false_positives, list_pictures
         from posesdk_training.evaluation.ground_truth import load_ground_truth
         from posesdk_training.evaluation.predict import predict
+        from posesdk_training.files import require_files
         from posesdk_training.progress import progress
 
+        require_files({"--annotations": annotations})
         pictures = [] if no_people is None else list_pictures(no_people)
         with open_model(checkpoint, device=device) as model:
             truth = load_ground_truth(annotations, model.spec.skeleton, limit=limit)
-            listed = truth.image_list(images)
+            listed = truth.existing_images(images, option="--images")
             with progress("detecting", len(listed)) as advance:
                 found = predict(model, listed, min_score=0.0, category=truth.category, on_image=advance)
             with progress("without people", len(pictures)) as advance:

@@ -18,9 +18,12 @@ def compare(
 ) -> None:
     """Print evaluation reports side by side: every figure, and the conditions in which they differ."""
     with reporting():
+        from posesdk_training.files import require_files
         from posesdk_training.report.compare import compare_reports, read_report, report_names
         from posesdk_training.report.markdown import markdown_table, plain_table
 
+        for path in reports:
+            require_files({"REPORTS": path})
         named = dict(zip(report_names(reports), (read_report(path) for path in reports), strict=True))
         table = compare_reports(named, difference=difference, everything=everything)
         typer.echo(markdown_table(table) if markdown else plain_table(table))

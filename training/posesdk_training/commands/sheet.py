@@ -29,8 +29,10 @@ def sheet(
     """Draw what a model finds in some photos of a folder into one picture, to be looked at."""
     with reporting():
         from posesdk_training.evaluated_model import open_model
+        from posesdk_training.files import require_files
         from posesdk_training.report.sheet import choose_photos, labelled_photos, write_sheet
 
+        require_files({"--annotations": annotations})
         listed = persons = None
         with usage_errors(), open_model(model, runtime=runtime, device=device) as evaluated:
             if annotations is not None:

@@ -55,6 +55,16 @@ class GroundTruth:
         images = self.images
         return [(number, folder / images[number]["file_name"]) for number in self.image_ids]
 
+    def existing_images(self, folder: Path, *, option: str) -> list[tuple[int, Path]]:
+        """As `image_list`. Raises DataError where files are missing, and names the `option` that gives the folder."""
+        listed = self.image_list(folder)
+        if missing := [path for _, path in listed if not path.is_file()]:
+            raise DataError(
+                f"{len(missing)} of {len(listed)} images of {self.path} are not in {folder}, such as {missing[0]}; "
+                f"check {option}"
+            )
+        return listed
+
     def of_images(self, image_ids: Sequence[int]) -> "GroundTruth":
         """The same annotations, of which only some images are evaluated."""
         return replace(self, image_ids=tuple(image_ids))

@@ -60,7 +60,7 @@ def measure(
     truth = load_ground_truth(annotations, model.spec.skeleton, protocol=chosen.protocol, limit=chosen.limit)
     empty = None if chosen.no_people is None else list_pictures(chosen.no_people)
     floor = model.min_score if chosen.min_score is None else chosen.min_score
-    listed = truth.image_list(images)
+    listed = truth.existing_images(images, option="--images")
     with progress("detecting", len(listed)) as advance:
         found = predict(
             model,

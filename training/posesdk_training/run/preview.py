@@ -51,12 +51,7 @@ class Validation:
 
     def __init__(self, config: ValidationConfig, model: EvaluatedModel) -> None:
         self._truth = load_ground_truth(config.annotations, model.spec.skeleton, limit=config.limit)
-        self._images = self._truth.image_list(config.images)
-        if missing := [str(path) for _, path in self._images if not path.is_file()]:
-            raise DataError(
-                f"validation: {len(missing)} of {len(self._images)} images of {config.annotations} are missing, such "
-                f"as {missing[0]}; set validation.images to their folder"
-            )
+        self._images = self._truth.existing_images(config.images, option="validation.images")
 
     def measure(self, model: EvaluatedModel) -> Mapping[str, float]:
         """AP and its like, of single-scale predictions on all images."""
