@@ -153,6 +153,24 @@ def test_occluders_lie_below_data_root_like_the_sets(tmp_path):
     assert str(moved.augment.occluders.folder) == "/mnt/cutouts"
 
 
+@pytest.mark.parametrize(
+    ("images", "expected"),
+    [("photos", "elsewhere/photos"), ("/photos", "/photos"), (["a.jpg", "/b.jpg"], ["elsewhere/a.jpg", "/b.jpg"])],
+)
+def test_preview_and_validation_lie_below_data_root_like_the_sets(tmp_path, images, expected):
+    sets = [{"name": "a", "annotations": "a.json", "images": "photos"}]
+    looks = {"preview": {"images": images}, "validation": {"annotations": "val.json", "images": "val"}}
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump({**TREE, "data": {"root": "elsewhere", "sets": sets}, **looks}))
+    config = load_config(path)
+    tree = config.model_dump(mode="json")
+    assert tree["preview"]["images"] == expected
+    assert (tree["validation"]["annotations"], tree["validation"]["images"]) == ("elsewhere/val.json", "elsewhere/val")
+    again = tmp_path / "again.yaml"
+    again.write_text(yaml.safe_dump(tree))
+    assert load_config(again) == config
+
+
 def test_entries_of_lists_and_sizes_can_be_overridden(write):
     sets = [{"name": name, "annotations": f"{name}.json", "images": "photos"} for name in "ab"]
     phase = {"mixture": {"a": 1.0}, "sizes": {64: 1.0, 128: 1.0}}

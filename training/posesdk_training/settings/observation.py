@@ -8,7 +8,10 @@ __all__ = ["PreviewConfig", "ValidationConfig"]
 
 
 class PreviewConfig(Section):
-    """Predictions on the first `count` of fixed pictures (a folder, or files), drawn every so many steps."""
+    """Predictions on the first `count` of fixed pictures (a folder, or files), drawn every so many steps.
+
+    The paths are taken from `data.root`.
+    """
 
     images: Path | tuple[Path, ...]
     every: PositiveInt = 2000
@@ -16,7 +19,10 @@ class PreviewConfig(Section):
 
 
 class ValidationConfig(Section):
-    """AP on a labelled set, of its first `limit` images, every so many steps; the best weights are kept."""
+    """AP on a labelled set, of its first `limit` images, every so many steps; the best weights are kept.
+
+    The paths are taken from `data.root`.
+    """
 
     annotations: Path
     images: Path

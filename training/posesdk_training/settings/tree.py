@@ -32,7 +32,7 @@ def completed(tree: dict[str, Any]) -> dict[str, Any]:
         tree["model"] = preset(tree["model"])
     elif isinstance(tree.get("model"), dict) and "preset" in tree["model"]:
         tree["model"] = _derived(tree["model"])
-    _join_root(tree.get("data"), tree.get("augment"))
+    _join_root(tree)
     return _with_convention(with_model_skeleton(tree))
 
 
@@ -43,22 +43,32 @@ def _derived(tree: dict[str, Any]) -> dict[str, Any]:
     return merged(base, {key: value for key, value in tree.items() if key != "preset"})
 
 
-def _join_root(data: Any, augment: Any) -> None:
-    """Puts `root` before the paths of sets and occluders; whatever is malformed is left to validation."""
+def _join_root(tree: dict[str, Any]) -> None:
+    """Puts `data.root` before the paths of sets, occluders and what a run is looked at with, validated later."""
+    data = tree.get("data")
     if not isinstance(data, dict) or "root" not in data:
         return
     root = Path(str(data.pop("root")))
-    occluders = augment.get("occluders") if isinstance(augment, dict) else None
-    if isinstance(occluders, dict) and isinstance(occluders.get("folder"), str):
-        occluders["folder"] = root / occluders["folder"]
+    augment = tree.get("augment")
+    _join(root, augment.get("occluders") if isinstance(augment, dict) else None, "folder")
+    _join(root, tree.get("validation"), "annotations", "images")
+    _join(root, tree.get("preview"), "images")
     for entry in data.get("sets") or ():
-        for key in ("annotations", "images"):
-            if isinstance(entry, dict) and isinstance(entry.get(key), str):
-                entry[key] = root / entry[key]
+        _join(root, entry, "annotations", "images")
         if isinstance(entry, dict) and isinstance(entry.get("shards"), str) and not URL.match(entry["shards"]):
             entry["shards"] = str(root / entry["shards"])
         if isinstance(entry, dict) and isinstance(entry.get("skeleton"), str):
             entry["skeleton"] = join_skeleton(root, entry["skeleton"])
+
+
+def _join(root: Path, section: Any, *keys: str) -> None:
+    """Puts `root` before the paths, and the lists of paths, of a section; whatever is malformed is left as it is."""
+    for key in keys if isinstance(section, dict) else ():
+        value = section.get(key)
+        if isinstance(value, str):
+            section[key] = root / value
+        elif isinstance(value, list):
+            section[key] = [root / entry if isinstance(entry, str) else entry for entry in value]
 
 
 def _with_convention(tree: dict[str, Any]) -> dict[str, Any]:
