@@ -269,7 +269,7 @@ def test_fewer_shards_than_readers_are_read_in_parts(folder_set, tmp_path, caplo
     parts = [names(islice(reader, IMAGES // 4)) for reader in readers]
     assert sorted(itertools.chain(*parts)) == sorted(f"{n}.png" for n in range(IMAGES))
     (record,) = (record for record in caplog.records if record.levelno == logging.WARNING)
-    assert "1 shards for 4 loader processes" in record.getMessage()
+    assert "1 shard for 4 loader processes" in record.getMessage()
 
 
 def test_readers_keep_pace_where_shards_do_not_divide_evenly(whole_shards):
@@ -311,8 +311,14 @@ def test_shards_without_index_are_read_by_pattern_alone(shards, caplog):
     assert find_shards(pattern).images is None
     assert sorted(names(islice(stream(pattern), IMAGES))) == sorted(f"{n}.png" for n in range(IMAGES))
     assert "no index" in caplog.text
-    with pytest.raises(DataError, match="none of the 2"):
+    with pytest.raises(DataError, match=r"none of the 2 shards that .* names exists, such as .*other-1\.tar; check"):
         find_shards(f"{shards}/other-{{1..2}}.tar")
+
+
+@pytest.mark.parametrize(("name", "kind"), [("absent", "folder"), ("absent.tar", "tar file")])
+def test_missing_source_of_shards_is_named_as_what_it_was_given(tmp_path, name, kind):
+    with pytest.raises(DataError, match=rf"there is no {kind} of shards .*{name}; check shards in data\.sets"):
+        find_shards(str(tmp_path / name))
 
 
 def test_index_of_something_else_is_named_in_one_line(shards):

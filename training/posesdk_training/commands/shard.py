@@ -22,6 +22,7 @@ def shard(
 ) -> None:
     """Write an annotated set as WebDataset shards, to be streamed by training."""
     with reporting():
+        from posesdk_training.data.shard_index import counted
         from posesdk_training.data.shard_sample import Resize
         from posesdk_training.data.shard_writer import ShardSettings, write_shards
         from posesdk_training.progress import progress
@@ -32,6 +33,6 @@ def shard(
         left_out = f"; {len(index.skipped)} left out, see {output / 'index.json'}" if index.skipped else ""
         megabytes = sum(entry.size for entry in index.shards) / 1e6
         show_line(
-            f"{index.images} images, {index.annotations} annotations in {len(index.shards)} shards of {output}, "
-            f"{megabytes:.1f} MB{left_out}"
+            f"{index.images} images, {index.annotations} annotations in "
+            f"{counted(len(index.shards), 'shard')} of {output}, {megabytes:.1f} MB{left_out}"
         )

@@ -13,7 +13,7 @@ from webdataset.shardlists import expand_urls
 from posesdk_runtimes.errors import DataError
 from posesdk_training.settings.data import URL
 
-__all__ = ["INDEX_FILE", "Shard", "ShardEntry", "ShardIndex", "ShardSet", "find_shards", "open_shard"]
+__all__ = ["INDEX_FILE", "Shard", "ShardEntry", "ShardIndex", "ShardSet", "counted", "find_shards", "open_shard"]
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +123,9 @@ def _read_index(source: str) -> ShardIndex:
         with open_shard(source) as stream:
             return ShardIndex.model_validate_json(stream.read())
     except OSError as error:
-        raise DataError(f"cannot read the index of shards {source}: {error.strerror or error}") from error
+        raise DataError(
+            f"cannot read the index of shards {source}: {error.strerror or error}; check shards in data.sets"
+        ) from error
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(map(str, fault["loc"]))
@@ -139,7 +141,7 @@ def _listed(source: str) -> ShardSet:
         raise DataError(f"cannot expand the pattern of shards {source}: {error}") from error
     local = [Path(url) for url in urls if not URL.match(url)]
     if len(local) == len(urls) and not any(path.exists() for path in local):
-        raise DataError(f"none of the {len(urls)} shards of {source} exists; check data.sets and data.root")
+        raise DataError(_missing(source, urls))
     index = local[0].with_name(INDEX_FILE) if local else None
     if index is None or not index.exists():
         logger.warning("shards %s have no index: skeleton and epochs are not checked", source)
@@ -148,6 +150,21 @@ def _listed(source: str) -> ShardSet:
     counts = {str(index.with_name(entry.file)): (entry.images, entry.annotations) for entry in known.shards}
     shards = tuple(Shard(url, *counts.get(str(Path(url)), (None, None))) for url in urls)
     return ShardSet(shards, tuple(known.categories))
+
+
+def _missing(source: str, urls: list[str]) -> str:
+    if urls == [source]:
+        kind = "tar file" if Path(source).suffix else "folder"
+        return f"there is no {kind} of shards {source}; check shards in data.sets, and data.root"
+    return (
+        f"none of the {counted(len(urls), 'shard')} that {source} names exists, such as {urls[0]}; "
+        "check shards in data.sets, and data.root"
+    )
+
+
+def counted(count: int, noun: str) -> str:
+    """1 shard, 2 shards."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def open_shard(url: str) -> IO[bytes]:

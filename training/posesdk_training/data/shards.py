@@ -14,7 +14,7 @@ from webdataset.filters import shuffle
 from webdataset.tariterators import group_by_keys
 
 from posesdk_runtimes.errors import DataError
-from posesdk_training.data.shard_index import Shard, ShardSet, open_shard
+from posesdk_training.data.shard_index import Shard, ShardSet, counted, open_shard
 from posesdk_training.data.skips import SkipLog
 
 __all__ = ["Part", "RawSample", "Reader", "ShardStream"]
@@ -89,9 +89,9 @@ class ShardStream(Iterator[RawSample]):
         self._faults = 0
         if reader.index == 0 and len(self._parts) > len(shard_set.shards):
             logger.warning(
-                "%d shards for %d loader processes: each reads a part of a shard and passes over the rest; "
+                "%s for %d loader processes: each reads a part of a shard and passes over the rest; "
                 "write smaller shards",
-                len(shard_set.shards),
+                counted(len(shard_set.shards), "shard"),
                 reader.count,
             )
         total = shard_set.images
@@ -112,7 +112,7 @@ class ShardStream(Iterator[RawSample]):
                 yield sample
             if count + skip == 0:
                 raise DataError(
-                    f"no samples in {len(parts)} shards, the last {parts[-1].shard.url}; "
+                    f"no samples in {counted(len(parts), 'shard')}, the last {parts[-1].shard.url}; "
                     "check that they were written by `posesdk-train shard`"
                 )
 

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from posesdk_training.config import TrainConfig
+from posesdk_training.data.shard_index import counted
 from posesdk_training.data.statistics import SetStatistics
 from posesdk_training.run.folder import BEST_FILE, PREVIOUS_FILE, STATE_FILE, WEIGHTS_FILE, has_state
 from posesdk_training.trials.dry_run import DryRun, PhaseCost
@@ -51,7 +52,7 @@ def _streamed(shards: str) -> str:
     found = find_shards(shards)
     images = "images without a count" if found.images is None else f"{found.images} images"
     annotations = "" if found.annotations is None else f", {found.annotations} annotations"
-    return f"{images}{annotations} in {len(found.shards)} shards,"
+    return f"{images}{annotations} in {counted(len(found.shards), 'shard')},"
 
 
 def _data(sets: tuple[SetStatistics, ...]) -> Table:

@@ -98,6 +98,15 @@ def test_command_packs_and_a_pack_needs_no_folder(make_config, tmp_path):
     assert batch.images.shape == (4, 3, 128, 128)
 
 
+def test_pack_without_a_readable_photo_says_where_to_look(sets, tmp_path):
+    _, (whole, _) = sets
+    for record in whole.images:
+        record.path.write_bytes(b"none")
+    with pytest.raises(DataError, match=r"none of the photos of whole can be read; check data\.sets and data\.root"):
+        write_packs([whole], tmp_path / "all.pack")
+    assert not list(tmp_path.glob("*.pack"))
+
+
 def test_pack_of_another_skeleton_is_refused(sets, tmp_path):
     _, both = sets
     paths = write_packs(both, tmp_path / "all.pack")

@@ -98,7 +98,10 @@ def write_packs(
     if part:
         paths.append(_write_part(output, len(paths) + 1, head, part))
     if not paths:
-        raise DataError(f"cannot pack into {output}: the data sets have no photos that can be read")
+        raise DataError(
+            f"cannot pack into {output}: none of the photos of {', '.join(entry.config.name for entry in sets)} "
+            "can be read; check data.sets and data.root"
+        )
     return paths
 
 
