@@ -11,6 +11,7 @@ from posesdk_training.data.coco import load_keypoint_set
 from posesdk_training.settings.data import DatasetConfig
 from posesdk_training.synthetic.generator import Settings
 from posesdk_training.synthetic.production import produce
+from posesdk_training.synthetic.writer import OutputFolder
 
 
 @pytest.fixture(scope="session")
@@ -50,6 +51,14 @@ def test_other_processes_make_the_same_pictures(settings, whole, tmp_path):
 def test_folder_of_a_run_with_other_settings_is_refused(settings, whole):
     with pytest.raises(DataError, match="seed 3 there, 4 now"):
         produce(replace(settings, seed=4), whole, count=6, workers=1)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_run_without_its_backgrounds_leaves_the_folder_to_the_corrected_one(tmp_path, workers):
+    refused = Settings(tmp_path, (str(tmp_path / "none"),), 128, 3, (1, 3))
+    with pytest.raises(DataError, match="no background photos in"):
+        produce(refused, tmp_path / "out", count=1, workers=workers)
+    assert OutputFolder(tmp_path / "out", replace(refused, backgrounds=())).missing(1) == [0]
 
 
 def test_annotations_are_read_as_a_data_set(whole):

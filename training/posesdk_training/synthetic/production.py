@@ -58,17 +58,21 @@ def _entries(settings: Settings, folder: Path, indices: list[int], *, workers: i
 class _Worker:
     """What one process keeps between two pictures."""
 
-    generator: Generator
+    settings: Settings
+    generator: Generator | None
     folder: Path
     suffix: str
 
 
 def _start(settings: Settings, folder: Path, suffix: str) -> None:
     cv2.setNumThreads(1)
-    _Worker.generator = Generator(settings)
+    _Worker.settings = settings
+    _Worker.generator = None
     _Worker.folder = folder
     _Worker.suffix = suffix
 
 
 def _make(index: int) -> Entry:
+    if _Worker.generator is None:  # a pool would not hand on what is raised in _start
+        _Worker.generator = Generator(_Worker.settings)
     return save_picture(_Worker.folder, index, _Worker.generator(index), _Worker.suffix)

@@ -33,14 +33,17 @@ LICENSE = "CC0 1.0 assets of the MakeHuman community; backgrounds under the lice
 
 
 class OutputFolder:
-    """Where a run is written. Raises DataError if it holds a run with other settings, or cannot be written."""
+    """Where a run is written. Raises DataError if it holds a run with other settings, or cannot be written.
+
+    The settings are recorded with the first picture: a run that could not make any leaves the folder to others.
+    """
 
     def __init__(self, folder: Path, settings: Settings) -> None:
         self.folder = folder
         self._settings = settings
         self._journal = folder / "journal.jsonl"
         wanted = _recorded(settings)
-        record = folder / "settings.json"
+        self._record = record = folder / "settings.json"
         try:
             (folder / "images").mkdir(parents=True, exist_ok=True)
             if record.exists():
@@ -50,8 +53,6 @@ class OutputFolder:
                         f"{folder} holds pictures of a run with other settings ({_difference(found, wanted)}); "
                         "give the same ones to go on with it, or another --output"
                     )
-            else:
-                write_text(record, json.dumps(wanted, indent=1))
         except OSError as error:
             raise DataError(f"cannot write to {folder}: {error.strerror or error}") from error
         except ValueError as error:
@@ -64,6 +65,8 @@ class OutputFolder:
 
     def add(self, entry: Entry) -> None:
         """Marks a picture as finished."""
+        if not self._record.exists():
+            write_text(self._record, json.dumps(_recorded(self._settings), indent=1))
         with self._journal.open("a") as file:
             file.write(json.dumps(entry, separators=(",", ":")) + "\n")
         self.entries[entry["index"]] = entry
