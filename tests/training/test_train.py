@@ -169,7 +169,8 @@ def test_device_that_is_not_there_is_named(tiny_run: ModuleType, tiny_set: TinyS
     if torch.backends.mps.is_available():
         pytest.skip("this machine has the device")
     with pytest.raises(DeviceUnavailableError, match="'mps'"):
-        fit(tiny_run.tiny_config(*tiny_set), tmp_path, accelerator="mps")
+        fit(tiny_run.tiny_config(*tiny_set), tmp_path / "run", accelerator="mps")
+    assert not (tmp_path / "run").exists()
 
 
 def test_run_folder_that_cannot_be_made_is_named(tiny_run: ModuleType, tiny_set: TinySet, tmp_path: Path) -> None:

@@ -57,12 +57,12 @@ def fit(
     be used, DeviceUnavailableError, CheckpointError for a state that cannot be resumed or saved, NonFiniteLossError
     when the loss or its gradient is no number, and OutOfMemoryFault.
     """
+    deadline = time.monotonic() + 60 * (math.inf if max_minutes is None else max_minutes)
+    fabric = make_fabric(config, accelerator=accelerator, devices=devices, nodes=nodes)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"cannot make the run folder {folder}: {error.strerror}; give another with --run") from error
-    deadline = time.monotonic() + 60 * (math.inf if max_minutes is None else max_minutes)
-    fabric = make_fabric(config, accelerator=accelerator, devices=devices, nodes=nodes)
     with _processes(fabric), _owned(folder, fabric):
         _train(config, folder, fabric, last_step=min(config.steps, stop_after or config.steps), deadline=deadline)
     return folder / WEIGHTS_FILE
