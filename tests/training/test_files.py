@@ -7,6 +7,7 @@ from posesdk_training.files import (
     read_json,
     replaced,
     require_files,
+    require_folder,
     require_folders,
     write_json,
     write_picture,
@@ -36,6 +37,20 @@ def test_missing_folder_is_made_by_writing_and_named_by_the_check(tmp_path):
     write_json(path, {"name": "ü"})
     require_folders(None, path)
     assert path.read_text() == '{\n "name": "\\u00fc"\n}\n'
+
+
+def test_folder_and_file_in_the_place_of_each_other_are_refused_before_the_work(tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    require_folders(tmp_path / "file", tmp_path / "new")
+    require_folder(tmp_path / "folder")
+    require_folder(tmp_path / "new")
+    with pytest.raises(DataError, match="folder: it is a folder; give the name of a file"):
+        require_folders(tmp_path / "file", tmp_path / "folder")
+    with pytest.raises(DataError, match="file: it is a file; give a folder"):
+        require_folder(tmp_path / "file")
+    with pytest.raises(DataError, match="there is no folder"):
+        require_folder(tmp_path / "absent" / "new")
 
 
 def test_missing_file_is_named_with_the_option_that_gives_it(tmp_path):

@@ -18,7 +18,9 @@ __all__ = [
     "read_json",
     "replaced",
     "require_files",
+    "require_folder",
     "require_folders",
+    "require_picture",
     "write_bytes",
     "write_json",
     "write_picture",
@@ -26,11 +28,31 @@ __all__ = [
 ]
 
 
+PICTURES = (".png", ".jpg", ".jpeg")
+
+
 def require_folders(*paths: Path | None) -> None:
-    """Before work that may take an hour: raises DataError for a path to write to whose folder is not there."""
+    """Before work that may take an hour: raises DataError for a file to write that is a folder or has none."""
     for path in paths:
+        if path is not None and path.is_dir():
+            raise DataError(f"cannot write {path}: it is a folder; give the name of a file")
         if path is not None and not path.parent.is_dir():
             raise DataError(f"cannot write {path}: there is no folder {path.parent}; make it first")
+
+
+def require_folder(path: Path | None) -> None:
+    """As `require_folders`, for a folder to write into. Raises DataError for a file, or a folder without a parent."""
+    if path is not None and path.exists() and not path.is_dir():
+        raise DataError(f"cannot write into {path}: it is a file; give a folder")
+    if path is not None and not path.is_dir():
+        require_folders(path)
+
+
+def require_picture(path: Path | None) -> None:
+    """As `require_folders`, for a picture. Raises DataError for a name that does not end as one."""
+    if path is not None and path.suffix.lower() not in PICTURES:
+        raise DataError(f"cannot write {path}: it is to be a picture; name it .png or .jpg")
+    require_folders(path)
 
 
 def require_files(given: Mapping[str, Path | None]) -> None:

@@ -169,6 +169,20 @@ def test_faults_end_in_one_line_and_their_exit_code(tiny_checkpoint, data, optio
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize(
+    ("option", "place", "message"), [("--json", ".", "it is a folder"), ("--report", "file", "it is a file")]
+)
+def test_place_that_cannot_be_written_is_said_before_the_measurement(
+    tiny_checkpoint, data, tmp_path, monkeypatch, option, place, message
+):
+    (tmp_path / "file").write_text("kept")
+    monkeypatch.setattr(EvaluatedModel, "detect", lambda *_: pytest.fail("detects"))
+    done = run(tiny_checkpoint, data, option, tmp_path / place)
+    assert done.exit_code == 1, done.output
+    assert message in done.stderr
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("file", "kept")]
+
+
 def test_missing_image_is_said_before_anything_is_detected(tiny_checkpoint, data, tmp_path, monkeypatch):
     for number in (1, 2):
         (tmp_path / f"{number}.png").write_bytes((data / f"{number}.png").read_bytes())

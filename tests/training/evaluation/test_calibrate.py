@@ -182,6 +182,17 @@ def own_persons(checkpoint, picture, path):
     return path
 
 
+@pytest.mark.parametrize(
+    ("target", "message"), [("absent/out.safetensors", "there is no folder"), (".", "it is a folder")]
+)
+def test_output_that_cannot_be_written_is_said_before_the_measurement(tiny_checkpoint, truth, target, message):
+    arguments = ["calibrate", tiny_checkpoint, "--annotations", truth, "--images", truth.parent]
+    done = CliRunner().invoke(app, [str(word) for word in (*arguments, "--output", truth.parent / target)])
+    assert done.exit_code == 1, done.output
+    assert message in done.stderr
+    assert list(truth.parent.iterdir()) == [truth]
+
+
 def test_command_reports_both_thresholds(tiny_checkpoint, tiny_picture, tmp_path):
     annotations = own_persons(tiny_checkpoint, tiny_picture, tmp_path / "own.json")
     target = tmp_path / "calibrated.safetensors"

@@ -33,15 +33,18 @@ def calibrate(
 ) -> None:
     """Choose the score thresholds with the best F1 on labelled photos and write them into a checkpoint."""
     with reporting():
+        from posesdk_training.checkpoint import load_checkpoint
         from posesdk_training.evaluated_model import open_model
         from posesdk_training.evaluation.calibrate import choose_thresholds, write_thresholds
         from posesdk_training.evaluation.false_positives import find_false_positives, list_pictures
         from posesdk_training.evaluation.ground_truth import load_ground_truth
         from posesdk_training.evaluation.predict import predict
-        from posesdk_training.files import require_files
+        from posesdk_training.files import require_files, require_folders
         from posesdk_training.progress import progress
 
         require_files({"--annotations": annotations})
+        require_folders(output)
+        load_checkpoint(checkpoint)  # which a bundle is not: its thresholds would be lost at the end
         pictures = [] if no_people is None else list_pictures(no_people)
         with open_model(checkpoint, device=device) as model:
             truth = load_ground_truth(annotations, model.spec.skeleton, limit=limit)

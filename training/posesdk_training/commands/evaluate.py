@@ -80,10 +80,11 @@ def evaluate(
         from posesdk_training.evaluated_model import Level, open_model
         from posesdk_training.evaluation.accuracy_report import manifest_entry, show_report
         from posesdk_training.evaluation.measure import Measurement, measure
-        from posesdk_training.files import require_files, require_folders, write_json
+        from posesdk_training.files import require_files, require_folder, require_folders, write_json
 
         require_files({"--annotations": annotations})
-        require_folders(output, accuracy, results, report)
+        require_folders(output, accuracy, results)
+        require_folder(report)
         level: Level | None = None if adaptation is None else adaptation.value
         what = Measurement(
             protocol=None if protocol is None else protocol.value,

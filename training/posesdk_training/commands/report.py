@@ -22,9 +22,10 @@ def report(
 ) -> None:
     """Write Markdown and a picture page of an evaluation that was made before, without running the model again."""
     with reporting():
-        from posesdk_training.files import require_files
+        from posesdk_training.files import require_files, require_folder
         from posesdk_training.report.folder import saved_evaluation, show_writing
 
+        require_folder(output)
         require_files({"FIGURES": figures, "--results": results, "--annotations": annotations})
         typer.echo(
             str(show_writing(saved_evaluation(figures, results, annotations, images, score=score), output, cases))
