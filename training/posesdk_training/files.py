@@ -48,9 +48,9 @@ def require_folder(path: Path | None) -> None:
         require_folders(path)
 
 
-def require_picture(path: Path | None) -> None:
+def require_picture(path: Path) -> None:
     """As `require_folders`, for a picture. Raises DataError for a name that does not end as one."""
-    if path is not None and path.suffix.lower() not in PICTURES:
+    if path.suffix.lower() not in PICTURES:
         raise DataError(f"cannot write {path}: it is to be a picture; name it .png or .jpg")
     require_folders(path)
 

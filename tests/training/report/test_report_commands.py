@@ -20,6 +20,7 @@ def evaluated(tiny_checkpoint, tiny_set, tmp_path_factory):
     options = ("--annotations", annotations, "--images", images, "--device", "cpu", "--report", folder)
     done = run("evaluate", tiny_checkpoint, *options)
     assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines()[-1] == str(folder / "index.html")
     return folder
 
 

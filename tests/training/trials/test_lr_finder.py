@@ -134,6 +134,13 @@ def test_command_prints_a_rate_and_leaves_no_run_folder(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml", "curve.csv", "curve.png"]
 
 
+def test_plot_that_is_no_picture_is_refused_before_the_test(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["find-lr", "logocap-nano", "--plot", str(tmp_path / "c.txt")])
+    assert done.exit_code == 1, done.output
+    assert "c.txt: it is to be a picture; name it .png or .jpg" in done.output
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("options", "fault"),
     [(["--from", "1", "--to", "0.1"], "must rise"), (["--phase", "7"], "phases 0 to 0")],

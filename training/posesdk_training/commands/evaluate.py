@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from posesdk.terminal import reporting
+from posesdk.terminal import reporting, show_line
 from posesdk_training.commands.arguments import Device, Images, Limit, Model, RuntimeName, usage_errors
 
 __all__ = ["Adaptation", "Evaluator", "Protocol", "evaluate"]
@@ -110,7 +110,7 @@ def evaluate(
             from posesdk_training.report.folder import measured_evaluation, show_writing
 
             evaluation = measured_evaluation(measured, found, annotations, images, evaluated.spec)
-            show_writing(evaluation, report, CASES)
+            show_line(str(show_writing(evaluation, report, CASES)))
 
 
 def _numbers(text: str) -> tuple[float, ...]:

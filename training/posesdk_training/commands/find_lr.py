@@ -21,19 +21,21 @@ def find_lr(
     phase: Annotated[int, typer.Option(min=0, help="The phase whose data and losses to test on.")] = 0,
     accelerator: Accelerator = "auto",
     table: Annotated[Path | None, typer.Option("--csv", help="Write every step to this file.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw the curve into this PNG file.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the curve into this picture: .png or .jpg.")] = None,
 ) -> None:
     """Find a learning rate: train with a rising one and see where the loss falls and where it diverges."""
     with reporting():
         from rich.console import Console
 
         from posesdk_training.config import load_config
-        from posesdk_training.files import require_folders, write_picture
+        from posesdk_training.files import require_folders, require_picture, write_picture
         from posesdk_training.run.log import ProgressBar
         from posesdk_training.trials.lr_finder import range_test, suggest
         from posesdk_training.trials.lr_plot import curve_picture, curve_table, write_csv
 
-        require_folders(table, plot)
+        require_folders(table)
+        if plot is not None:
+            require_picture(plot)
         with usage_errors():
             settings = load_config(find_recipe(config), tuple(set_ or ()))
             with ProgressBar(0, steps, shown=True) as advance:

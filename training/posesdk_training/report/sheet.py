@@ -18,7 +18,7 @@ from posesdk.sources import IMAGE_SUFFIXES
 from posesdk_runtimes.errors import DataError, SourceError
 from posesdk_training.evaluated_model import EvaluatedModel
 from posesdk_training.evaluation.ground_truth import load_ground_truth
-from posesdk_training.files import require_folders, write_picture
+from posesdk_training.files import require_picture, write_picture
 from posesdk_training.progress import progress
 from posesdk_training.report.drawing import fit_poses
 
@@ -28,7 +28,6 @@ Image = NDArray[np.uint8]
 Detect = Callable[[Image], Poses]
 
 TILE, CAPTION, GAP, COLUMNS = 320, 22, 8, 6
-FORMATS = (".png", ".jpg", ".jpeg")
 BACK, TEXT = (24, 24, 24), (235, 235, 235)
 
 
@@ -100,9 +99,7 @@ def write_sheet(
     Progress is shown on stderr where that is a terminal. Raises DataError for a file that cannot be written, before
     the model runs where its folder or its format is the reason.
     """
-    if output.suffix.lower() not in FORMATS:
-        raise DataError(f"cannot write {output}: a sheet is a picture; name it .png or .jpg")
-    require_folders(output)
+    require_picture(output)
     decode = model.spec.decode
     level = decode.score_threshold if score is None else score
 
