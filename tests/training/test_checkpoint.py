@@ -67,7 +67,7 @@ def test_failed_write_keeps_the_old_file_and_leaves_nothing_behind(saved, weight
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full_disk)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(CheckpointError, match="No space left"):
         save_checkpoint(saved, weights, SPEC)
     assert saved.read_bytes() == before
     assert [path.name for path in saved.parent.iterdir()] == [saved.name]

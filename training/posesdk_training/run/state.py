@@ -114,7 +114,7 @@ class Run:
 
     def _write_weights(self, name: str, **notes: str) -> None:
         """With how long the weights were trained, on what, by which teacher, and under which licence they stand."""
-        sets = [entry.description or entry.name for entry in self.config.data.sets]
+        sets = [(entry.description or entry.name).replace(";", ",") for entry in self.config.data.sets]
         notes |= {
             "step": str(self.step),
             "samples": str(self.step * self.samples_per_step),
