@@ -1,7 +1,6 @@
 """Fixtures of the evaluation's tests."""
 
-import importlib.util
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -16,17 +15,9 @@ from posesdk_training.models.build import build_model
 
 
 @pytest.fixture(scope="session")
-def people() -> ModuleType:
-    """The module people.py beside this file, under a name of its own (tests are imported without a package)."""
-    name = "posesdk_tests_evaluation_people"
-    if name not in sys.modules:
-        specification = importlib.util.spec_from_file_location(name, Path(__file__).with_name("people.py"))
-        assert specification is not None
-        assert specification.loader is not None
-        module = importlib.util.module_from_spec(specification)
-        sys.modules[name] = module
-        specification.loader.exec_module(module)
-    return sys.modules[name]
+def people(load_module: Callable[[Path], ModuleType]) -> ModuleType:
+    """The module people.py beside this file."""
+    return load_module(Path(__file__).with_name("people.py"))
 
 
 @pytest.fixture
