@@ -99,7 +99,9 @@ def convert(checkpoint: Checkpoint, request: Request, output: Path, *, step: Cal
         variants: tuple[Variant, ...] = ()
         for target in request.targets:
             step(f"converting for target {target}")
-            variants += find_target(target).convert(Conversion(folder, portable, request.precisions))
+            conversion = Conversion(folder, portable, model, input_size=request.input_size)
+            for precision in request.precisions:
+                variants += find_target(target).convert(conversion, precision)
         variants += (portable,)
         step("comparing every variant with the torch model")
         parities = verify_variants(model, folder, variants, image)

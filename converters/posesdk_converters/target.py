@@ -2,26 +2,56 @@
 
 import importlib
 import pkgutil
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, cast
+from types import MappingProxyType
+from typing import Literal, Protocol, cast
 
 from posesdk.manifest import Precision, Variant
 from posesdk_converters import targets
+from posesdk_converters.calibration import Feeds
+from posesdk_training.models.logocap import LogoCap
 
-__all__ = ["PORTABLE", "Conversion", "Target", "find_target", "portable_variant", "target_names"]
+__all__ = [
+    "ALL_QUANTIZED",
+    "PORTABLE",
+    "Conversion",
+    "FloatLayers",
+    "Graph",
+    "Target",
+    "find_target",
+    "portable_variant",
+    "target_names",
+]
 
 PORTABLE = "portable"
 """Folder of the float32 ONNX graphs that every bundle holds."""
 
+Graph = Literal["trunk", "adapt"]
+FloatLayers = Mapping[Graph, tuple[str, ...]]
+"""Layers that an int8 variant keeps in float: names of Conv nodes in the portable graphs, of whatever target."""
+ALL_QUANTIZED: FloatLayers = MappingProxyType({})
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Conversion:
-    """What a target works on: `folder` is the bundle being filled, with the graphs of `portable` already in it."""
+    """What a target works on.
+
+    `folder` is the bundle being filled, with the graphs of `portable` already in it; `model` is the torch model in
+    evaluation mode that they were exported from. `feeds` are inputs of both graphs from calibration images, at the
+    input sizes of the portable graphs; None unless int8 was asked for. `input_size` (height, width) is asked for by the
+    user; None leaves it to the target. `fused` asks for the graph that holds the whole adaptation, where a target can.
+    """
 
     folder: Path
     portable: Variant
-    precisions: tuple[Precision, ...]
+    model: LogoCap
+    feeds: Feeds | None = None
+    input_size: tuple[int, int] | None = None
+    fused: bool = False
+    notes: dict[str, str] = field(default_factory=dict)
+    """What a target wants to have in the manifest's provenance: the versions of its tools."""
 
 
 class Target(Protocol):
@@ -32,10 +62,13 @@ class Target(Protocol):
     PRECISIONS: tuple[Precision, ...]
     """What the target can make, the default first."""
 
-    def convert(self, conversion: Conversion) -> tuple[Variant, ...]:
-        """Adds the target's files to the folder; its variants besides the portable one, the preferred first.
+    def convert(
+        self, conversion: Conversion, precision: Precision, *, float_layers: FloatLayers = ALL_QUANTIZED
+    ) -> tuple[Variant, ...]:
+        """Writes the files of one precision into a folder `<target>-<precision>` of the bundle; its variants, if any.
 
-        Raises MissingDependencyError where the vendor's converter is not installed.
+        None where the portable graphs are all that it takes. Called again for int8 with more `float_layers`, it writes
+        the same files anew. Raises MissingDependencyError where the vendor's converter is not installed.
         """
         ...
 

@@ -53,7 +53,8 @@ class Variant(_Value):
     `runtime`: backends that can run it, the preferred one first. `devices`: families ("cpu", "cuda", "gpu", "npu").
     `trunk` and `adapt`: paths in the bundle; `adapt` is None for a model without an adaptation graph.
     `runtime_precision`: the arithmetic that the backend is told to use. `input_size`: (height, width) of a graph of
-    fixed size, None where the size is free.
+    fixed size, None where the size is free. `graphs`: "fused" where `trunk` is one graph that does the adaptation, too.
+    `float_layers`: layers that an int8 variant keeps in float, by the names of the portable graphs.
     """
 
     name: Name
@@ -64,6 +65,8 @@ class Variant(_Value):
     adapt: str | None = None
     runtime_precision: Literal["f32", "f16", "bf16"] = "f32"
     input_size: tuple[PositiveInt, PositiveInt] | None = None
+    graphs: Literal["split", "fused"] = "split"
+    float_layers: tuple[str, ...] = ()
 
 
 class Accuracy(_Value):

@@ -4,6 +4,7 @@ import pytest
 
 from posesdk_converters import targets
 from posesdk_converters.target import Conversion, find_target, portable_variant, target_names
+from posesdk_training.checkpoint import load_model
 
 
 def test_every_module_in_targets_is_a_target():
@@ -21,9 +22,9 @@ def test_unknown_target_names_the_known_ones():
         find_target("toaster")
 
 
-def test_onnx_target_adds_nothing_to_the_portable_graphs(tmp_path):
-    portable = portable_variant(adapt=True, input_size=None)
-    assert find_target("onnx").convert(Conversion(tmp_path, portable, ("fp32",))) == ()
+def test_onnx_target_adds_nothing_to_the_portable_graphs(tmp_path, tiny_checkpoint):
+    conversion = Conversion(tmp_path, portable_variant(adapt=True, input_size=None), load_model(tiny_checkpoint))
+    assert find_target("onnx").convert(conversion, "fp32") == ()
     assert list(tmp_path.iterdir()) == []
 
 

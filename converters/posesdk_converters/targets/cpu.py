@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from posesdk.manifest import Precision, Variant
-from posesdk_converters.target import Conversion
+from posesdk_converters.target import ALL_QUANTIZED, Conversion, FloatLayers
 from posesdk_runtimes.errors import MissingDependencyError
 from posesdk_runtimes.openvino import shared_core
 
@@ -11,7 +11,9 @@ SUMMARY = "OpenVINO IR for x86 and Arm CPUs"
 PRECISIONS: tuple[Precision, ...] = ("fp32",)
 
 
-def convert(conversion: Conversion) -> tuple[Variant, ...]:
+def convert(
+    conversion: Conversion, precision: Precision, *, float_layers: FloatLayers = ALL_QUANTIZED
+) -> tuple[Variant, ...]:
     """Writes each graph as .xml and .bin in float32, to be run in float32."""
     portable = conversion.portable
     folder = "cpu-fp32"

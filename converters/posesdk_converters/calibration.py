@@ -1,0 +1,113 @@
+"""Calibration images of a quantization: which ones, and what the two graphs see of them."""
+
+import hashlib
+import json
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posesdk.pipeline import Pipeline
+from posesdk.sources import read_image
+from posesdk_converters.recording import FeedRecorder
+from posesdk_runtimes.base import Tensor
+from posesdk_runtimes.errors import SourceError
+
+__all__ = ["FEWEST_IMAGES", "MOST_IMAGES", "CalibrationImages", "Feeds", "collect_feeds", "read_calibration"]
+
+FEWEST_IMAGES = 100
+"""Fewer give ranges that depend on chance; the user has to say that they are enough."""
+MOST_IMAGES = 300
+"""More change nothing that can be measured, and cost time; a fixed choice is taken from a larger set."""
+PERSONS_PER_IMAGE = 4
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+SEED = 0
+
+
+@dataclass(frozen=True)
+class CalibrationImages:
+    """The images that are used, in order of name; `sha256` is of their content, `source` what the user named."""
+
+    source: Path
+    paths: tuple[Path, ...]
+    sha256: str
+
+    def images(self) -> Iterator[NDArray[np.uint8]]:
+        """Each image (H, W, 3) uint8 BGR. Raises SourceError for one that cannot be read."""
+        return (read_image(path) for path in self.paths)
+
+
+@dataclass(frozen=True, eq=False)
+class Feeds:
+    """Inputs of both graphs: `trunk` images (1, H, W, 3) uint8, `adapt` local contexts (N, K d, s, s) float32.
+
+    The contexts are of the persons that the float model finds; images without any give none.
+    """
+
+    trunk: tuple[Tensor, ...]
+    adapt: tuple[Tensor, ...]
+
+
+def read_calibration(source: Path, *, few_allowed: bool = False) -> CalibrationImages:
+    """The images of a folder, with those of its folders, or of a COCO annotation file.
+
+    The images of an annotation file lie beside it or in `images` beside it. At most MOST_IMAGES are chosen, always the
+    same ones. Raises SourceError where there are no images or one is missing, ValueError for fewer than FEWEST_IMAGES
+    unless that is allowed.
+    """
+    paths = _of_annotations(source) if source.suffix.lower() == ".json" else _of_folder(source)
+    if not paths:
+        raise SourceError(f"calibration {source}: there are no images in it; name a folder of pictures or a COCO file")
+    if len(paths) < FEWEST_IMAGES and not few_allowed:
+        raise ValueError(
+            f"calibration {source}: {len(paths)} images, at least {FEWEST_IMAGES} are needed for ranges that hold on "
+            "other pictures; give more, or say --allow-few-images"
+        )
+    if len(paths) > MOST_IMAGES:
+        paths = sorted(random.Random(SEED).sample(paths, MOST_IMAGES))
+    return CalibrationImages(source, tuple(paths), _digest(paths))
+
+
+def collect_feeds(images: CalibrationImages, pipeline: Pipeline) -> Feeds:
+    """What the graphs of the float model's pipeline are fed for these images. Raises SourceError for a broken image."""
+    trunk = FeedRecorder(pipeline.trunk)
+    adapt = None if pipeline.adapt is None else FeedRecorder(pipeline.adapt)
+    recorded = replace(pipeline, trunk=trunk, adapt=adapt)
+    for image in images.images():
+        recorded.run(image)
+    contexts = [] if adapt is None else [feed["context"][:PERSONS_PER_IMAGE] for feed in adapt.feeds]
+    return Feeds(tuple(feed["image"] for feed in trunk.feeds), tuple(contexts))
+
+
+def _of_folder(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise SourceError(f"calibration {folder}: there is no such folder; check the path")
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+
+
+def _of_annotations(file: Path) -> list[Path]:
+    try:
+        entries = json.loads(file.read_bytes())["images"]
+        names = sorted({str(entry["file_name"]) for entry in entries})
+    except OSError as error:
+        raise SourceError(f"calibration {file}: cannot be read ({error.strerror}); check the path") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise SourceError(f"calibration {file}: not a COCO annotation file with `images` ({error})") from error
+    return [_find(file.parent, name) for name in names]
+
+
+def _find(folder: Path, name: str) -> Path:
+    for path in (folder / "images" / name, folder / name):
+        if path.is_file():
+            return path
+    raise SourceError(f"calibration: {name} lies neither in {folder / 'images'} nor in {folder}; put the images there")
+
+
+def _digest(paths: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
