@@ -5,7 +5,8 @@ It lives on the lowest floor so that every layer can raise and catch it::
     PoseSDKError
     ├── EnvironmentFault            exit code 3
     │   ├── MissingDependencyError    a library that was asked for is not installed
-    │   └── DeviceUnavailableError    a device that was asked for by name cannot be used
+    │   ├── DeviceUnavailableError    a device that was asked for by name cannot be used
+    │   └── EngineBuildError          a TensorRT engine cannot be built on this machine
     ├── ArtifactError               exit code 4
     │   ├── BundleError               a bundle that cannot be opened, or does not hold what its manifest says
     │   └── CheckpointError           a checkpoint that cannot be read, or does not fit its model
@@ -25,6 +26,7 @@ __all__ = [
     "CheckpointError",
     "DataError",
     "DeviceUnavailableError",
+    "EngineBuildError",
     "EnvironmentFault",
     "GateError",
     "MissingDependencyError",
@@ -52,6 +54,17 @@ class MissingDependencyError(EnvironmentFault):
 
 class DeviceUnavailableError(EnvironmentFault):
     """A device that was asked for by name cannot be used."""
+
+
+class EngineBuildError(EnvironmentFault):
+    """A TensorRT engine cannot be built on this machine; `reason` is one word for programs.
+
+    "memory", "timeout", "crash", "parse", "precision", "shapes", "write" or "build".
+    """
+
+    def __init__(self, message: str, reason: str = "build") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class ArtifactError(PoseSDKError):
