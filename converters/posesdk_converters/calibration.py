@@ -4,7 +4,7 @@ import hashlib
 import json
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -75,10 +75,12 @@ def collect_feeds(images: CalibrationImages, pipeline: Pipeline) -> Feeds:
     """What the graphs of the float model's pipeline are fed for these images. Raises SourceError for a broken image."""
     trunk = FeedRecorder(pipeline.trunk)
     adapt = None if pipeline.adapt is None else FeedRecorder(pipeline.adapt)
-    recorded = replace(pipeline, trunk=trunk, adapt=adapt)
+    decode = pipeline.spec.decode.model_copy(update={"max_people": PERSONS_PER_IMAGE, "flip_test": False})
+    spec = pipeline.spec.model_copy(update={"decode": decode})
+    recorded = Pipeline(spec, trunk, adapt)
     for image in images.images():
         recorded.run(image)
-    contexts = [] if adapt is None else [feed["context"][:PERSONS_PER_IMAGE] for feed in adapt.feeds]
+    contexts = [] if adapt is None else [feed["context"] for feed in adapt.feeds]
     return Feeds(tuple(feed["image"] for feed in trunk.feeds), tuple(contexts))
 
 

@@ -22,7 +22,16 @@ from posesdk_runtimes.registry import open_runtime
 from posesdk_training.models.graphs import Adapt, Trunk
 from posesdk_training.models.logocap import LogoCap
 
-__all__ = ["OPSET", "PERSON_COUNTS", "check_graph", "export_adapt", "export_trunk", "relative_error"]
+__all__ = [
+    "OPSET",
+    "PERSON_COUNTS",
+    "check_graph",
+    "compare_adapt",
+    "compare_trunk",
+    "export_adapt",
+    "export_trunk",
+    "relative_error",
+]
 
 OPSET = 18
 """The exporter's native floor; every runtime of the SDK reads it."""
@@ -33,6 +42,9 @@ MAX_BATCH = 64
 MAX_PERSONS = 1024
 MAX_SIDE = 8192
 """Bounds of the dynamic dimensions, written nowhere into the graph."""
+TRUNK_NAMES = ("image", "heatmaps", "offsets", "embedding")
+ADAPT_NAMES = ("context", "attraction_maps")
+"""The input of a graph, then its outputs."""
 Size = tuple[int, int]
 
 
@@ -44,16 +56,13 @@ def export_trunk(model: LogoCap, path: str | os.PathLike[str], *, input_size: Si
     multiple = model.spec.input.multiple
     if input_size is not None and any(side <= 0 or side % multiple for side in input_size):
         raise ValueError(f"input size {input_size[0]}x{input_size[1]} is not a multiple of {multiple}")
-    trunk = Trunk(model)
-    sizes = [input_size] if input_size else [(2 * multiple, 3 * multiple), (4 * multiple, 2 * multiple)]
     shapes = {0: Dim("batch", min=1, max=MAX_BATCH)}
     if input_size is None:
         most = MAX_SIDE // multiple
         shapes |= {1: multiple * Dim("rows", min=1, max=most), 2: multiple * Dim("columns", min=1, max=most)}
-    names = ["heatmaps", "offsets", "embedding"]
-    _export(trunk, _images(2, sizes[0]), path, names=["image", *names], shapes=shapes)
-    batches = [_images(count, size) for size in sizes for count in (1, 2)]
-    _compare(trunk, path, batches, names=["image", *names])
+    example = _images(2, _sizes(model, input_size)[0])
+    _export(Trunk(model), example, path, names=TRUNK_NAMES, shapes=shapes)
+    compare_trunk(model, path, input_size=input_size)
 
 
 def export_adapt(model: LogoCap, path: str | os.PathLike[str]) -> None:
@@ -64,12 +73,20 @@ def export_adapt(model: LogoCap, path: str | os.PathLike[str]) -> None:
     spec = model.spec
     if not uses_attraction(spec):
         raise ValueError(f"model {spec.name}: its adaptation uses no attraction maps, so there is no adapt graph")
-    adapt = Adapt(model)
-    channels, size = spec.keypoint_count * spec.heads.embedding, spec.adaptation.local_size
-    contexts = [_contexts(count, channels, size) for count in PERSON_COUNTS]
-    names = ["context", "attraction_maps"]
-    _export(adapt, contexts[1], path, names=names, shapes={0: Dim("persons", min=1, max=MAX_PERSONS)})
-    _compare(adapt, path, contexts, names=names)
+    shapes = {0: Dim("persons", min=1, max=MAX_PERSONS)}
+    _export(Adapt(model), _contexts(model, PERSON_COUNTS[1]), path, names=ADAPT_NAMES, shapes=shapes)
+    compare_adapt(model, path)
+
+
+def compare_trunk(model: LogoCap, path: str | os.PathLike[str], *, input_size: Size | None = None) -> None:
+    """Raises GateError where a graph on ONNX Runtime does not equal the model's trunk, for one and two images."""
+    images = [_images(count, size) for size in _sizes(model, input_size) for count in (1, 2)]
+    _compare(Trunk(model), path, images, names=TRUNK_NAMES)
+
+
+def compare_adapt(model: LogoCap, path: str | os.PathLike[str]) -> None:
+    """Raises GateError where a graph on ONNX Runtime does not equal the model's adapt, at each of PERSON_COUNTS."""
+    _compare(Adapt(model), path, [_contexts(model, count) for count in PERSON_COUNTS], names=ADAPT_NAMES)
 
 
 def check_graph(path: str | os.PathLike[str]) -> None:
@@ -161,7 +178,14 @@ def _images(count: int, size: Size) -> Tensor:
     return torch.from_numpy(levels)
 
 
-def _contexts(count: int, channels: int, size: int) -> Tensor:
+def _sizes(model: LogoCap, input_size: Size | None) -> list[Size]:
+    multiple = model.spec.input.multiple
+    return [input_size] if input_size else [(2 * multiple, 3 * multiple), (4 * multiple, 2 * multiple)]
+
+
+def _contexts(model: LogoCap, count: int) -> Tensor:
+    spec = model.spec
+    channels, size = spec.keypoint_count * spec.heads.embedding, spec.adaptation.local_size
     values = np.random.default_rng(count).standard_normal((count, channels, size, size), dtype=np.float32)
     return torch.from_numpy(np.maximum(values, 0))
 
