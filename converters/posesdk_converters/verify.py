@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posesdk.manifest import Variant
-from posesdk.pipeline import Estimate, Pipeline
+from posesdk.pipeline import Estimate, Pipeline, settled
 from posesdk.preprocess import make_letterbox
 from posesdk.spec import ModelSpec
 from posesdk_converters.noise import RecordedRuntime, add_noise
@@ -146,7 +146,7 @@ def open_pipeline(spec: ModelSpec, folder: Path, variant: Variant, runtime: str)
     try:
         if variant.adapt is not None:
             adapt = open_runtime(folder / variant.adapt, runtime=runtime, precision=precision)
-        yield Pipeline(spec, trunk, adapt)
+        yield Pipeline(settled(spec, spec.decode, variant.input_size), trunk, adapt)
     finally:
         trunk.close()
         if adapt is not None:

@@ -17,7 +17,7 @@ from posesdk_runtimes.base import Runtime, Tensor
 from posesdk_runtimes.errors import RuntimeFault
 from posesdk_runtimes.registry import open_runtime
 
-__all__ = ["STAGES", "Estimate", "Pipeline", "open_pipeline"]
+__all__ = ["STAGES", "Estimate", "Pipeline", "open_pipeline", "settled"]
 
 STAGES = ("preprocess", "trunk", "decode", "context", "adapt", "refine", "postprocess")
 """What `Estimate.timing` measures, in the order in which it happens."""
@@ -125,7 +125,7 @@ def open_pipeline(
     Raises BundleError for graphs that are none of such a model, and the errors of `open_runtime`.
     """
     variant = candidate.variant
-    spec = _settled(bundle.spec, decode or bundle.spec.decode, variant.input_size)
+    spec = settled(bundle.spec, decode or bundle.spec.decode, variant.input_size)
 
     def load(name: str) -> Runtime:
         return open_runtime(
@@ -141,7 +141,7 @@ def open_pipeline(
     return Pipeline(spec, trunk, adapt)
 
 
-def _settled(spec: ModelSpec, decode: DecodeSpec, input_size: tuple[int, int] | None) -> ModelSpec:
+def settled(spec: ModelSpec, decode: DecodeSpec, input_size: tuple[int, int] | None) -> ModelSpec:
     """The model's spec with these decode settings, and with the input size of a graph that has a fixed one."""
     if input_size is None:
         return spec.model_copy(update={"decode": decode})
