@@ -42,11 +42,17 @@ RUNTIMES = {
     for info in (
         RuntimeInfo("openvino", ("cpu", "gpu", "npu"), ("f32", "f16", "bf16"), "pip install 'posesdk[openvino]'"),
         RuntimeInfo("onnxruntime", ("cpu", "cuda"), ("f32",), "pip install onnxruntime"),
+        RuntimeInfo("tflite", ("cpu",), ("f32",), "pip install 'posesdk[tflite]'"),
     )
 }
 """What this package can open, the one preferred on a CPU first."""
 
-_DISTRIBUTIONS = {"openvino": ("openvino",), "onnxruntime": ("onnxruntime-gpu", "onnxruntime")}
+_MODULES: dict[str, dict[str, tuple[str, ...]]] = {
+    "openvino": {"openvino": ("openvino",)},
+    "onnxruntime": {"onnxruntime": ("onnxruntime-gpu", "onnxruntime")},
+    "tflite": {"ai_edge_litert": ("ai-edge-litert",), "tflite_runtime": ("tflite-runtime",)},
+}
+"""What each backend is imported as, the preferred one first, and the packages that it may come from."""
 _NVIDIA = ("/dev/nvidiactl", "/dev/nvhost-gpu", "/dev/nvgpu")
 """Device nodes of NVIDIA's drivers for cards and for Jetson."""
 
@@ -64,6 +70,11 @@ def runtime_devices(name: str) -> tuple[str, ...]:
             from posesdk_runtimes.openvino import shared_core
 
             return tuple(device.lower() for device in shared_core().available_devices)
+        if name == "tflite":
+            from posesdk_runtimes.tflite import import_interpreter
+
+            import_interpreter()
+            return ("cpu",)
         from posesdk_runtimes.onnxruntime import import_onnxruntime
 
         providers = import_onnxruntime().get_available_providers()
@@ -80,7 +91,7 @@ def open_runtime(
     precision: str = "f32",
     threads: int | None = None,
 ) -> Runtime:
-    """The graph at `path` (.onnx, .xml), ready to run on `device` in `precision` ("f32", "f16", "bf16").
+    """The graph at `path` (.onnx, .xml, .tflite), ready to run on `device` in `precision` ("f32", "f16", "bf16").
 
     "auto" is decided by file type and device. Raises ValueError for an unknown name, MissingDependencyError for a
     backend that is not installed, DeviceUnavailableError for a device that cannot be used, ArtifactError for the file.
@@ -101,6 +112,10 @@ def open_runtime(
             from posesdk_runtimes.openvino import OpenVINORuntime
 
             return OpenVINORuntime(path, device=place, precision=precision, threads=threads)
+        case "tflite":
+            from posesdk_runtimes.tflite import TFLiteRuntime
+
+            return TFLiteRuntime(path, threads=threads)
         case _:
             from posesdk_runtimes.onnxruntime import OnnxRuntime
 
@@ -134,13 +149,15 @@ def _choose(path: Path, device: str) -> str:
     match path.suffix.lower(), device_family(device):
         case ".xml", _:
             return "openvino"
+        case ".tflite", _:
+            return "tflite"
         case ".onnx", "cuda":
             return "onnxruntime"
         case ".onnx", "gpu" | "npu":
             return "openvino"
         case ".onnx", _:
             return "openvino" if _version("openvino") else "onnxruntime"
-    raise ValueError(f"expected a graph that ends in .onnx or .xml, got {str(path)!r}")
+    raise ValueError(f"expected a graph that ends in .onnx, .xml or .tflite, got {str(path)!r}")
 
 
 def _inspect(info: RuntimeInfo) -> RuntimeInfo:
@@ -152,14 +169,16 @@ def _inspect(info: RuntimeInfo) -> RuntimeInfo:
 
 
 def _version(name: str) -> str | None:
-    if importlib.util.find_spec(name) is None:
-        return None
-    for distribution in _DISTRIBUTIONS[name]:
-        try:
-            return importlib.metadata.version(distribution)
-        except importlib.metadata.PackageNotFoundError:
+    for module, distributions in _MODULES[name].items():
+        if importlib.util.find_spec(module) is None:
             continue
-    return "unknown"
+        for distribution in distributions:
+            try:
+                return importlib.metadata.version(distribution)
+            except importlib.metadata.PackageNotFoundError:
+                continue
+        return "unknown"
+    return None
 
 
 def _has_cuda_provider() -> bool:

@@ -1,6 +1,9 @@
 """A tiny real graph for every backend."""
 
+import importlib.util
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -53,4 +56,31 @@ def adder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     path = tmp_path_factory.mktemp("graph") / "adder.onnx"
     onnx.save(onnx.helper.make_model(body, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tflite_graph() -> ModuleType:
+    """The module that writes .tflite files; it lies beside this one."""
+    pytest.importorskip("ai_edge_litert", reason="the .tflite graphs are made with ai-edge-litert")
+    spec = importlib.util.spec_from_file_location("tflite_graph", Path(__file__).with_name("tflite_graph.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["tflite_graph"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def convolution_tflite(tflite_graph: ModuleType, tmp_path_factory: pytest.TempPathFactory, weight: np.ndarray) -> Path:
+    """The same as `graph`."""
+    path: Path = tflite_graph.write_convolution(tmp_path_factory.mktemp("graph") / "tiny.tflite", weight)
+    return path
+
+
+@pytest.fixture(scope="session")
+def adder_tflite(tflite_graph: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as `adder`."""
+    path: Path = tflite_graph.write_adder(tmp_path_factory.mktemp("graph") / "adder.tflite")
     return path

@@ -12,17 +12,34 @@ from posesdk_runtimes.base import Runtime
 from posesdk_runtimes.errors import ArtifactError, RuntimeFault
 from posesdk_runtimes.registry import open_runtime
 
+MODULES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "tflite": "ai_edge_litert"}
+FILES = {"tflite": ("convolution_tflite", "adder_tflite")}
 
-@pytest.fixture(params=["onnxruntime", "openvino"])
+
+@pytest.fixture(params=list(MODULES))
 def backend(request: pytest.FixtureRequest) -> str:
-    if importlib.util.find_spec(request.param) is None:
-        pytest.skip(f"{request.param} is not installed")
+    if importlib.util.find_spec(MODULES[request.param]) is None:
+        pytest.skip(f"{MODULES[request.param]} is not installed")
     return str(request.param)
 
 
 @pytest.fixture
-def runtime(backend: str, graph: Path) -> Iterator[Runtime]:
-    opened = open_runtime(graph, runtime=backend, threads=1)
+def convolution(backend: str, request: pytest.FixtureRequest) -> Path:
+    """The graph of the fixture `graph` in the backend's format."""
+    path: Path = request.getfixturevalue(FILES.get(backend, ("graph", "adder"))[0])
+    return path
+
+
+@pytest.fixture
+def sum_of_two(backend: str, request: pytest.FixtureRequest) -> Path:
+    """The graph of the fixture `adder` in the backend's format."""
+    path: Path = request.getfixturevalue(FILES.get(backend, ("graph", "adder"))[1])
+    return path
+
+
+@pytest.fixture
+def runtime(backend: str, convolution: Path) -> Iterator[Runtime]:
+    opened = open_runtime(convolution, runtime=backend, threads=1)
     yield opened
     opened.close()
 
@@ -117,12 +134,12 @@ def test_feeds_that_do_not_fit_are_refused_and_harm_nothing(runtime: Runtime, fe
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_sizes_that_the_graph_cannot_compute_are_a_quiet_runtime_fault_and_harm_nothing(
-    backend: str, adder: Path, threads: int, capfd: pytest.CaptureFixture[str]
+    backend: str, sum_of_two: Path, threads: int, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    runtime = open_runtime(adder, runtime=backend, threads=threads)
+    runtime = open_runtime(sum_of_two, runtime=backend, threads=threads)
     two, three = np.ones(2, np.float32), np.ones(3, np.float32)
     for _ in range(6):  # more often than any pool has places
-        with pytest.raises(RuntimeFault, match=r"adder\.onnx"):
+        with pytest.raises(RuntimeFault, match=r"adder\."):
             runtime.run({"left": two, "right": three})
         np.testing.assert_array_equal(runtime.run({"left": two, "right": two})["sum"], [2, 2])
     assert capfd.readouterr() == ("", "")
@@ -137,8 +154,8 @@ def test_running_a_closed_graph_raises_and_closing_twice_is_harmless(runtime: Ru
             runtime.run({"image": picture(1, 1, 9, 8, 3)})
 
 
-def test_closing_while_threads_run_gives_results_or_runtime_faults(backend: str, graph: Path) -> None:
-    runtime = open_runtime(graph, runtime=backend, threads=1)
+def test_closing_while_threads_run_gives_results_or_runtime_faults(backend: str, convolution: Path) -> None:
+    runtime = open_runtime(convolution, runtime=backend, threads=1)
     image = picture(1, 1, 64, 64, 3)
     expected = runtime.run({"image": image})["maps"]
 
@@ -166,8 +183,8 @@ def test_a_broken_file_is_an_artifact_error_that_names_it(backend: str, tmp_path
         open_runtime(path, runtime=backend)
 
 
-def test_a_truncated_graph_is_an_artifact_error(backend: str, graph: Path, tmp_path: Path) -> None:
-    path = tmp_path / "cut.onnx"
-    path.write_bytes(graph.read_bytes()[:-100])
-    with pytest.raises(ArtifactError, match=r"cut\.onnx"):
+def test_a_truncated_graph_is_an_artifact_error(backend: str, convolution: Path, tmp_path: Path) -> None:
+    path = tmp_path / f"cut{convolution.suffix}"
+    path.write_bytes(convolution.read_bytes()[:-100])
+    with pytest.raises(ArtifactError, match=r"cut\."):
         open_runtime(path, runtime=backend)
