@@ -22,7 +22,7 @@ __all__ = ["TFLiteRuntime", "import_interpreter"]
 
 _MODULES = {"ai_edge_litert": "ai-edge-litert", "tflite_runtime": "tflite-runtime"}
 """Packages that hold the interpreter and the names that pip knows them by, the preferred one first."""
-_OLDEST = {"ai-edge-litert": (1, 0), "tflite-runtime": (2, 14)}
+_OLDEST = {"ai-edge-litert": (2, 0), "tflite-runtime": (2, 14)}
 _INSTALL = "pip install 'posesdk[tflite]'"
 _SESSIONS = 4
 """Most threads that run one graph at a time, each with an interpreter of its own; more threads wait."""
@@ -38,25 +38,31 @@ def import_interpreter() -> Any:
     """
     reasons = []
     for module, package in _MODULES.items():
-        try:
-            interpreter = importlib.import_module(f"{module}.interpreter").Interpreter
-        except ImportError as error:
-            reasons.append(str(error))
-            continue
-        if fault := _age_fault(package):
-            reasons.append(fault)
-            continue
-        return interpreter
+        fault = _version_fault(package)
+        if fault is None:
+            try:
+                return importlib.import_module(f"{module}.interpreter").Interpreter
+            except ImportError as error:
+                fault = str(error)
+        reasons.append(fault)
     raise ImportError("; ".join(reasons))
 
 
-def _age_fault(package: str) -> str | None:
-    with suppress(importlib.metadata.PackageNotFoundError):  # a device image may bring it without pip's records
+def _version_fault(package: str) -> str | None:
+    try:
         version = importlib.metadata.version(package)
-        oldest = _OLDEST[package]
-        if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < oldest:
-            return f"{package} {version} is too old, {oldest[0]}.{oldest[1]} or newer is needed"
+    except importlib.metadata.PackageNotFoundError:  # not there, or from a device image without pip's records
+        return None
+    oldest = _OLDEST[package]
+    if _release(version) < oldest:
+        return f"{package} {version} is too old, {oldest[0]}.{oldest[1]} or newer is needed"
+    if package == "tflite-runtime" and _release(np.__version__) >= (2, 0):  # it loads, and fails when it is used
+        return f"{package} {version} needs numpy below 2, and numpy {np.__version__} is installed"
     return None
+
+
+def _release(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:2])
 
 
 class TFLiteRuntime:

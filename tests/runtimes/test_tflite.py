@@ -144,12 +144,16 @@ def test_tflite_runtime_stands_in_where_litert_is_missing(monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "tflite_runtime", ModuleType("tflite_runtime"))
     monkeypatch.setitem(sys.modules, "tflite_runtime.interpreter", stand_in)
     monkeypatch.setattr(importlib.metadata, "version", lambda package: "2.14.0")
+    monkeypatch.setattr(np, "__version__", "1.26.4")
     assert import_interpreter() is object
+    monkeypatch.setattr(np, "__version__", "2.0.1")
+    with pytest.raises(ImportError, match=r"tflite-runtime 2\.14\.0 needs numpy below 2, and numpy 2\.0\.1 is"):
+        import_interpreter()
 
 
 def test_a_library_that_is_too_old_says_so(convolution_tflite: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.metadata, "version", lambda package: "0.9.3")
-    with pytest.raises(MissingDependencyError, match=r"ai-edge-litert 0\.9\.3 is too old, 1\.0 or newer is needed"):
+    with pytest.raises(MissingDependencyError, match=r"ai-edge-litert 0\.9\.3 is too old, 2\.0 or newer is needed"):
         TFLiteRuntime(convolution_tflite)
 
 
