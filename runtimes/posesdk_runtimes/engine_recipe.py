@@ -27,6 +27,7 @@ __all__ = [
     "parse_recipes",
     "read_recipe",
     "read_recipes",
+    "recipe_from_dict",
     "write_recipes",
 ]
 
@@ -111,7 +112,7 @@ def parse_recipes(data: bytes, where: str) -> dict[str, GraphRecipe]:
     """The recipes in the content of a file; `where` names it in errors. Raises ArtifactError."""
     try:
         content = json.loads(data)
-        return {str(name): _recipe(entry) for name, entry in content.items()}
+        return {str(name): recipe_from_dict(entry) for name, entry in content.items()}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ArtifactError(
             f"cannot read the build recipe {where}: {type(error).__name__}: {error}; convert the checkpoint again with "
@@ -130,17 +131,8 @@ def default_recipe(inputs: Sequence[TensorSpec]) -> GraphRecipe:
     return GraphRecipe({spec.name: _default_range(spec) for spec in inputs if None in spec.shape})
 
 
-def _default_range(spec: TensorSpec) -> ShapeRange:
-    is_image = len(spec.shape) == _IMAGE_RANK and None in spec.shape[1:]
-    first = _BATCH if is_image else _ROWS
-    free = [first if axis == 0 else _SIDE for axis in range(len(spec.shape))]
-    low, usual, high = (
-        tuple(free[axis][bound] if size is None else size for axis, size in enumerate(spec.shape)) for bound in range(3)
-    )
-    return ShapeRange(low, usual, high)
-
-
-def _recipe(entry: Mapping[str, Any]) -> GraphRecipe:
+def recipe_from_dict(entry: Mapping[str, Any]) -> GraphRecipe:
+    """The recipe that `GraphRecipe.to_dict` gave. Raises ValueError, TypeError or KeyError for something else."""
     unknown = sorted(set(entry) - {"profiles", "strongly_typed", "workspace_mib"})
     if unknown:
         raise ValueError(f"unknown field {unknown[0]!r}")
@@ -149,6 +141,16 @@ def _recipe(entry: Mapping[str, Any]) -> GraphRecipe:
         raise TypeError(f"strongly_typed {typed!r} or workspace_mib {workspace!r} has the wrong type")
     profiles = {str(name): _range(shapes) for name, shapes in entry.get("profiles", {}).items()}
     return GraphRecipe(profiles, typed, workspace)
+
+
+def _default_range(spec: TensorSpec) -> ShapeRange:
+    is_image = len(spec.shape) == _IMAGE_RANK and None in spec.shape[1:]
+    first = _BATCH if is_image else _ROWS
+    free = [first if axis == 0 else _SIDE for axis in range(len(spec.shape))]
+    low, usual, high = (
+        tuple(free[axis][bound] if size is None else size for axis, size in enumerate(spec.shape)) for bound in range(3)
+    )
+    return ShapeRange(low, usual, high)
 
 
 def _range(shapes: Mapping[str, Any]) -> ShapeRange:
