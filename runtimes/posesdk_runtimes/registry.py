@@ -43,6 +43,9 @@ RUNTIMES = {
         RuntimeInfo("openvino", ("cpu", "gpu", "npu"), ("f32", "f16", "bf16"), "pip install 'posesdk[openvino]'"),
         RuntimeInfo("onnxruntime", ("cpu", "cuda"), ("f32",), "pip install onnxruntime"),
         RuntimeInfo("tflite", ("cpu",), ("f32",), "pip install 'posesdk[tflite]'"),
+        RuntimeInfo(
+            "tensorrt", ("cuda",), ("f32", "f16"), "pip install tensorrt (Jetson: python3-libnvinfer of JetPack)"
+        ),
     )
 }
 """What this package can open, the one preferred on a CPU first."""
@@ -51,6 +54,7 @@ _MODULES: dict[str, dict[str, tuple[str, ...]]] = {
     "openvino": {"openvino": ("openvino",)},
     "onnxruntime": {"onnxruntime": ("onnxruntime-gpu", "onnxruntime")},
     "tflite": {"ai_edge_litert": ("ai-edge-litert",), "tflite_runtime": ("tflite-runtime",)},
+    "tensorrt": {"tensorrt": ("tensorrt", "tensorrt-cu13", "tensorrt-cu12")},
 }
 """What each backend is imported as, the preferred one first, and the packages that it may come from."""
 _NVIDIA = ("/dev/nvidiactl", "/dev/nvhost-gpu", "/dev/nvgpu")
@@ -63,7 +67,10 @@ def available_runtimes() -> tuple[RuntimeInfo, ...]:
 
 
 def runtime_devices(name: str) -> tuple[str, ...]:
-    """The devices that backend `name` finds here: its library is loaded and asked. Raises MissingDependencyError."""
+    """The devices that backend `name` finds here: its library is loaded and asked.
+
+    Raises MissingDependencyError, and DeviceUnavailableError where it has no device at all.
+    """
     info = _known(name)
     try:
         if name == "openvino":
@@ -75,6 +82,12 @@ def runtime_devices(name: str) -> tuple[str, ...]:
 
             import_interpreter()
             return ("cpu",)
+        if name == "tensorrt":
+            from posesdk_runtimes.cuda import load_cuda
+            from posesdk_runtimes.tensorrt import load_tensorrt
+
+            load_tensorrt()
+            return tuple(f"cuda:{index}" for index in range(load_cuda().device_count()))
         from posesdk_runtimes.onnxruntime import import_onnxruntime
 
         providers = import_onnxruntime().get_available_providers()
@@ -91,7 +104,7 @@ def open_runtime(
     precision: str = "f32",
     threads: int | None = None,
 ) -> Runtime:
-    """The graph at `path` (.onnx, .xml, .tflite), ready to run on `device` in `precision` ("f32", "f16", "bf16").
+    """The graph at `path` (.onnx, .xml, .tflite, .engine), ready to run on `device` in `precision` (f32, f16, bf16).
 
     "auto" is decided by file type and device. Raises ValueError for an unknown name, MissingDependencyError for a
     backend that is not installed, DeviceUnavailableError for a device that cannot be used, ArtifactError for the file.
@@ -116,6 +129,10 @@ def open_runtime(
             from posesdk_runtimes.tflite import TFLiteRuntime
 
             return TFLiteRuntime(path, threads=threads)
+        case "tensorrt":
+            from posesdk_runtimes.tensorrt import TensorRTRuntime
+
+            return TensorRTRuntime(path, device="cuda:0" if place == "auto" else place, threads=threads)
         case _:
             from posesdk_runtimes.onnxruntime import OnnxRuntime
 
@@ -151,20 +168,22 @@ def _choose(path: Path, device: str) -> str:
             return "openvino"
         case ".tflite", _:
             return "tflite"
+        case ".engine", _:
+            return "tensorrt"
         case ".onnx", "cuda":
             return "onnxruntime"
         case ".onnx", "gpu" | "npu":
             return "openvino"
         case ".onnx", _:
             return "openvino" if _version("openvino") else "onnxruntime"
-    raise ValueError(f"expected a graph that ends in .onnx, .xml or .tflite, got {str(path)!r}")
+    raise ValueError(f"expected a graph that ends in .onnx, .xml, .tflite or .engine, got {str(path)!r}")
 
 
 def _inspect(info: RuntimeInfo) -> RuntimeInfo:
     version = _version(info.name)
-    devices: tuple[str, ...] = ("cpu",) if version else ()
-    if version and info.name == "onnxruntime" and _has_cuda_provider() and _has_nvidia():
-        devices = ("cpu", "cuda")
+    devices: tuple[str, ...] = ("cpu",) if version and "cpu" in info.families else ()
+    if version and _has_nvidia() and (info.name == "tensorrt" or (info.name == "onnxruntime" and _has_cuda_provider())):
+        devices = (*devices, "cuda")
     return RuntimeInfo(info.name, info.families, info.precisions, info.install, version, devices)
 
 

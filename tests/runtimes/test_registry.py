@@ -54,7 +54,7 @@ def test_unknown_runtime_is_refused_with_the_known_ones(graph: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "asked", "error", "message"),
     [
-        pytest.param("tiny.pt", {}, ValueError, r"\.onnx, \.xml or \.tflite", id="file type"),
+        pytest.param("tiny.pt", {}, ValueError, r"\.onnx, \.xml, \.tflite or \.engine", id="file type"),
         pytest.param("tiny.onnx", {"threads": 0}, ValueError, "at least 1 thread, got 0", id="threads"),
         pytest.param(
             "tiny.onnx",
@@ -136,7 +136,7 @@ def test_listing_imports_no_vendor_library() -> None:
         f"import sys; sys.path[:0] = {[entry for entry in sys.path if entry]!r}\n"
         "from posesdk_runtimes.registry import available_runtimes\n"
         "available_runtimes()\n"
-        "assert not {'openvino', 'onnxruntime', 'ai_edge_litert', 'tflite_runtime'} & set(sys.modules), 'imported'\n"
+        "assert not {'openvino', 'onnxruntime', 'ai_edge_litert', 'tflite_runtime', 'tensorrt'} & set(sys.modules), 'imported'\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
