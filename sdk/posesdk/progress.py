@@ -9,7 +9,7 @@ from posesdk.batch import Watch
 from posesdk.poses import Poses
 from posesdk.video import FrameStream
 
-__all__ = ["progress_bar"]
+__all__ = ["counting", "progress_bar"]
 
 
 @contextmanager
@@ -38,6 +38,21 @@ def progress_bar(source_count: int, *, data_on_stdout: bool) -> Iterator[Watch |
             bar.advance(sources)
 
         yield watch
+
+
+@contextmanager
+def counting(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """What to call with the number of things that are done; a bar where standard error is a terminal."""
+    if not _is_terminal(sys.stderr):
+        yield lambda done: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda done: bar.update(task, completed=done)
 
 
 def _is_terminal(stream: TextIO | None) -> bool:

@@ -16,7 +16,16 @@ from posesdk.poses import FrameInfo
 from posesdk.video import Frame, FrameStream, OnFault, open_camera, open_url, open_video, opencv_name
 from posesdk_runtimes.errors import SourceError
 
-__all__ = ["IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "Source", "open_source", "read_image", "to_image"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "VIDEO_SUFFIXES",
+    "Source",
+    "is_picture",
+    "natural_order",
+    "open_source",
+    "read_image",
+    "to_image",
+]
 
 Source = Any
 """A path, folder, glob, URL, camera number, image array, PIL image, or an iterable of images or image paths."""
@@ -111,7 +120,7 @@ def _open_path(name: str, faults: OnFault) -> FrameStream:
     if name.isdecimal():
         return open_camera(int(name), faults)
     if glob.has_magic(name):
-        found = [Path(entry) for entry in glob.glob(name, recursive=True) if _is_picture(Path(entry))]
+        found = [Path(entry) for entry in glob.glob(name, recursive=True) if is_picture(Path(entry))]
         if not found:
             raise SourceError(f"no image matches {name}; videos are named one by one")
         return _open_pictures(name, found, faults)
@@ -120,7 +129,7 @@ def _open_path(name: str, faults: OnFault) -> FrameStream:
 
 def _open_folder(folder: Path, faults: OnFault) -> FrameStream:
     entries = list(folder.iterdir())
-    found = [entry for entry in entries if _is_picture(entry)]
+    found = [entry for entry in entries if is_picture(entry)]
     if found:
         return _open_pictures(str(folder), found, faults)
     if any(entry.suffix.lower() in VIDEO_SUFFIXES for entry in entries):
@@ -146,7 +155,7 @@ def _holds_image(path: Path) -> bool:
 
 
 def _open_pictures(name: str, paths: list[Path], faults: OnFault) -> FrameStream:
-    paths = sorted(paths, key=_natural)
+    paths = sorted(paths, key=natural_order)
     return FrameStream(name, _frames_of(paths, faults), count=len(paths), pictures=True)
 
 
@@ -161,11 +170,12 @@ def _frames_of(images: Iterable[Any], faults: OnFault) -> Iterator[Frame]:
         yield frame
 
 
-def _is_picture(path: Path) -> bool:
+def is_picture(path: Path) -> bool:
+    """Whether a file is named as a picture; hidden files are none."""
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
-def _natural(path: Path) -> list[tuple[int, int, str]]:
+def natural_order(path: Path) -> list[tuple[int, int, str]]:
     """Sort key by which 2.jpg stands before 10.jpg."""
     parts = re.split(r"(\d+)", str(path))
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
