@@ -29,6 +29,7 @@ __all__ = [
     "compare_adapt",
     "compare_trunk",
     "export_adapt",
+    "export_graph",
     "export_trunk",
     "relative_error",
 ]
@@ -61,7 +62,7 @@ def export_trunk(model: LogoCap, path: str | os.PathLike[str], *, input_size: Si
         most = MAX_SIDE // multiple
         shapes |= {1: multiple * Dim("rows", min=1, max=most), 2: multiple * Dim("columns", min=1, max=most)}
     example = _images(2, _sizes(model, input_size)[0])
-    _export(Trunk(model), example, path, names=TRUNK_NAMES, shapes=shapes)
+    export_graph(Trunk(model), example, path, names=TRUNK_NAMES, shapes=shapes)
     compare_trunk(model, path, input_size=input_size)
 
 
@@ -74,7 +75,7 @@ def export_adapt(model: LogoCap, path: str | os.PathLike[str]) -> None:
     if not uses_attraction(spec):
         raise ValueError(f"model {spec.name}: its adaptation uses no attraction maps, so there is no adapt graph")
     shapes = {0: Dim("persons", min=1, max=MAX_PERSONS)}
-    _export(Adapt(model), _contexts(model, PERSON_COUNTS[1]), path, names=ADAPT_NAMES, shapes=shapes)
+    export_graph(Adapt(model), _contexts(model, PERSON_COUNTS[1]), path, names=ADAPT_NAMES, shapes=shapes)
     compare_adapt(model, path)
 
 
@@ -107,7 +108,7 @@ def check_graph(path: str | os.PathLike[str]) -> None:
             raise GateError(f"exported graph {path}: input {value.name!r} goes into {sorted(consumers)}, not a Cast")
 
 
-def _export(
+def export_graph(
     module: nn.Module,
     example: Tensor,
     path: str | os.PathLike[str],
@@ -115,7 +116,11 @@ def _export(
     names: Sequence[str],
     shapes: Mapping[int, object],
 ) -> None:
-    """`names`: the input, then the outputs. The file is written without the exporter's stack traces."""
+    """Writes a module of one input and checks that the file is valid, not what it computes; GateError where it is not.
+
+    `names`: the input, then the outputs; `shapes`: the free dimensions of the input. The file is written without the
+    exporter's stack traces.
+    """
     with _quiet():
         program = torch.onnx.export(
             module,
@@ -132,6 +137,7 @@ def _export(
         raise GateError(f"exporting {path}: torch gave no graph; use the pinned torch")
     graph = program.model_proto
     _drop_metadata(graph)
+    _measure_casts(graph.graph)
     onnx.save(graph, os.fspath(path))
     check_graph(path)
 
@@ -143,6 +149,20 @@ def _drop_metadata(model: onnx.ModelProto) -> None:
         del item.metadata_props[:]
         item.doc_string = ""
     del graph.value_info[:]
+
+
+def _measure_casts(graph: onnx.GraphProto) -> None:
+    """Lets a Shape that reads a uint8 input read the Cast of it, which is as large, instead."""
+    images = {value.name for value in graph.input if value.type.tensor_type.elem_type == onnx.TensorProto.UINT8}
+    casts = {node.input[0]: node for node in graph.node if node.op_type == "Cast" and node.input[0] in images}
+    readers = [node for node in graph.node if node.op_type == "Shape" and node.input[0] in casts]
+    for node in readers:
+        node.input[0] = casts[node.input[0]].output[0]
+    if readers:
+        others = [node for node in graph.node if all(node is not cast for cast in casts.values())]
+        ordered = [*casts.values(), *others]
+        del graph.node[:]
+        graph.node.extend(ordered)
 
 
 def _compare(

@@ -3,9 +3,10 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper
+from torch.export import Dim
 
 from posesdk.spec import AdaptationSpec, EdgeBackboneSpec, HeadSpec, HRNetSpec, InputSpec, ModelSpec
-from posesdk_converters.onnx import check_graph, export_adapt, export_trunk
+from posesdk_converters.onnx import check_graph, export_adapt, export_graph, export_trunk
 from posesdk_runtimes.errors import GateError
 from posesdk_runtimes.registry import open_runtime
 from posesdk_training.models.build import build_model
@@ -165,3 +166,18 @@ def test_invalid_graph_is_refused(tmp_path):
 def test_trunk_takes_levels_and_gives_channels_last_embedding():
     maps = Trunk(model_of(EDGE))(torch.zeros(1, 64, 96, 3, dtype=torch.uint8))
     assert [tuple(value.shape) for value in maps] == [(1, 18, 16, 24), (1, 34, 16, 24), (1, 16, 24, 4)]
+
+
+class SizeOfImage(torch.nn.Module):
+    def forward(self, image):
+        return image.float().mean() * image.shape[1] + torch.arange(image.shape[2])
+
+
+def test_size_of_an_image_is_read_from_its_cast(tmp_path):
+    path = tmp_path / "size.onnx"
+    shapes = {1: 2 * Dim("rows", max=99), 2: Dim("columns", max=99)}
+    image = torch.ones(1, 6, 5, 3, dtype=torch.uint8)
+    export_graph(SizeOfImage().eval(), image, path, names=("image", "size"), shapes=shapes)
+    readers = {node.op_type for node in onnx.load(path).graph.node if "image" in node.input}
+    assert readers == {"Cast"}
+    assert run(path, {"image": np.full((1, 4, 3, 3), 2, np.uint8)})["size"].tolist() == [8, 9, 10]
