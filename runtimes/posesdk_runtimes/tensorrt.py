@@ -4,10 +4,12 @@ import importlib
 import logging
 import os
 import re
+import sys
 import weakref
 from collections import deque
 from collections.abc import Mapping
 from functools import lru_cache
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,6 @@ _DTYPES = {
 }
 """numpy's types of `tensorrt.DataType`; the others, as BF16 and FP8, have none."""
 _JETSON = Path("/etc/nv_tegra_release")
-_SYSTEM_MODULES = ("/usr/lib/python3/dist-packages", "/usr/lib/python3.*/dist-packages")
 
 
 def load_tensorrt(name: str = "tensorrt") -> Any:
@@ -63,10 +64,10 @@ def tensorrt_version(module: Any) -> tuple[int, ...]:
 
 def how_to_install() -> str:
     """What brings the module `tensorrt` to this Python."""
-    system = [path for pattern in _SYSTEM_MODULES for path in Path("/").glob(f"{pattern[1:]}/tensorrt/__init__.py")]
-    if system:
+    system = next((folder for folder in map(Path, _system_folders()) if (folder / "tensorrt").is_dir()), None)
+    if system is not None and str(system) not in sys.path:
         return (
-            f"it is in {system[0].parents[1]}, which this Python does not look into: make the environment anew with "
+            f"it is in {system}, where this Python does not look: make the environment anew with "
             "`/usr/bin/python3 -m venv --system-site-packages`"
         )
     if _JETSON.exists():
@@ -75,6 +76,11 @@ def how_to_install() -> str:
             "`/usr/bin/python3 -m venv --system-site-packages`"
         )
     return "install it with `pip install tensorrt`"
+
+
+def _system_folders() -> list[str]:
+    """Where Debian's and JetPack's packages of Python modules go."""
+    return ["/usr/lib/python3/dist-packages", *sorted(glob("/usr/lib/python3.*/dist-packages"))]
 
 
 class TensorRTRuntime:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from posesdk._version import __version__
-from posesdk_runtimes.errors import PoseSDKError
+from posesdk_runtimes.errors import EnvironmentFault, PoseSDKError
 
 __all__ = ["Finding", "examine"]
 
@@ -82,14 +82,20 @@ def _opencv() -> Iterator[Finding]:
 
 def _runtimes() -> Iterator[Finding]:
     from posesdk_runtimes.registry import available_runtimes, runtime_devices
+    from posesdk_runtimes.tensorrt import how_to_install
 
     usable = 0
     for info in available_runtimes():
         if info.version is None:
-            yield Finding(info.name, "missing", "not installed", info.install)
+            advice = how_to_install() if info.name == "tensorrt" else info.install
+            yield Finding(info.name, "missing", "not installed", advice)
             continue
         try:
             devices = ", ".join(runtime_devices(info.name))
+        except EnvironmentFault as error:
+            detail, _, advice = str(error).partition("; ")
+            yield Finding(info.name, "missing", detail, advice.strip("`") or info.install)
+            continue
         except PoseSDKError as error:
             yield Finding(info.name, "missing", str(error), info.install)
             continue

@@ -5,6 +5,7 @@ early is wrong here too. A call that the documentation does not know raises Type
 AssertionError.
 """
 
+# ruff: noqa: N802, N815
 import ctypes
 import enum
 import json

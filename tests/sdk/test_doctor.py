@@ -1,7 +1,13 @@
 import importlib.util
 import shutil
+import sys
+from types import ModuleType
+
+import pytest
 
 from posesdk.doctor import examine
+from posesdk_runtimes import cuda, tensorrt
+from posesdk_runtimes.errors import DeviceUnavailableError
 from posesdk_runtimes.registry import RuntimeInfo
 
 
@@ -51,3 +57,39 @@ def test_a_cache_that_is_lost_at_a_restart_is_told(monkeypatch, tmp_path):
     assert "POSESDK_CACHE" in findings()["cache folder"].advice
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "elsewhere"))
     assert findings()["cache folder"].state == "ok"
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tensorrt") is not None, reason="TensorRT is installed")
+def test_a_jetson_whose_environment_hides_the_systems_tensorrt_is_told_how_to_make_it_anew(monkeypatch, tmp_path):
+    (tmp_path / "tensorrt").mkdir()
+    monkeypatch.setattr(tensorrt, "_system_folders", lambda: [str(tmp_path)])
+    advice = findings()["tensorrt"].advice
+    assert str(tmp_path) in advice
+    assert "--system-site-packages" in advice
+    monkeypatch.setattr(tensorrt, "_system_folders", list)
+    monkeypatch.setattr(tensorrt, "_JETSON", tmp_path)
+    assert "python3-libnvinfer" in findings()["tensorrt"].advice
+    monkeypatch.setattr(tensorrt, "_JETSON", tmp_path / "no")
+    assert "pip install tensorrt" in findings()["tensorrt"].advice
+
+
+def test_tensorrt_without_a_driver_is_missing_and_the_advice_is_the_driver(monkeypatch):
+    import posesdk_runtimes.registry
+
+    def no_driver():
+        raise DeviceUnavailableError("cannot look for NVIDIA GPUs: error 35; install or update the NVIDIA driver; so")
+
+    there = (RuntimeInfo("tensorrt", ("cuda",), ("f32",), "pip install tensorrt", "10.3.0"),)
+    module = ModuleType("tensorrt")
+    module.__version__ = "10.3.0"
+    monkeypatch.setitem(sys.modules, "tensorrt", module)
+    monkeypatch.setattr(posesdk_runtimes.registry, "available_runtimes", lambda: there)
+    monkeypatch.setattr(cuda, "load_cuda", no_driver)
+    finding = findings()["tensorrt"]
+    assert (finding.detail, finding.advice) == (
+        "cannot look for NVIDIA GPUs: error 35",
+        "install or update the NVIDIA driver; so",
+    )
+    module.__version__ = "8.5.2.2"
+    finding = findings()["tensorrt"]
+    assert "8.5.2.2 is too old: 8.6 or newer is needed" in finding.detail + finding.advice

@@ -28,6 +28,7 @@ INT8 = Variant(name="cpu-int8", runtime=("openvino",), precision="int8", trunk="
 BF16 = Variant(name="cpu-bf16", precision="bf16", runtime_precision="bf16", trunk="t.onnx")
 FP32 = Variant(name="portable-fp32", devices=("cpu", "cuda", "gpu"), trunk="t.onnx")
 ENGINE = Variant(name="jetson", runtime=("tensorrt",), devices=("cuda",), precision="fp16", trunk="t.onnx")
+LATER = Variant(name="later", runtime=("hailort",), devices=("npu",), precision="int8", trunk="t.onnx")
 BUNDLE = manifest(ENGINE, INT8, BF16, FP32)
 
 
@@ -110,7 +111,8 @@ REFUSALS: dict[str, tuple[list[RuntimeInfo], Manifest, dict[str, str], type[Exce
         r"pip install 'posesdk\[openvino\]'",
     ),
     "nothing that is installed": (ORT, manifest(INT8), {}, MissingDependencyError, "runs with openvino"),
-    "a runtime of the future": (BOTH, manifest(ENGINE), {}, MissingDependencyError, "tensorrt.*upgrade posesdk"),
+    "a runtime of the future": (BOTH, manifest(LATER), {}, MissingDependencyError, "hailort.*upgrade posesdk"),
+    "a runtime for another device": (BOTH, manifest(ENGINE), {}, MissingDependencyError, "pip install tensorrt"),
     "device that the bundle lacks": (
         BOTH,
         BUNDLE,
