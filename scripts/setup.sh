@@ -82,6 +82,12 @@ install_python_packages() {
     rm -f "$unfinished"
 }
 
+# Tests of an interpreter that wants an environment of its own; they are skipped without it.
+make_tflite_environment() {
+    "$venv/bin/python" -c 'import sys; sys.exit(sys.version_info >= (3, 12))' || return 0
+    scripts/tflite_runtime_env.sh || say "no .venv-tflite; what needs tflite-runtime is not tested here"
+}
+
 wanted=$(fingerprint)
 if [ -x "$venv/bin/python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
     exit 0
@@ -89,5 +95,6 @@ fi
 install_system_packages
 usable || make_venv
 install_python_packages
+make_tflite_environment
 printf '%s\n' "$wanted" >"$stamp"
 say "done in ${SECONDS} s"
