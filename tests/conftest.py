@@ -91,7 +91,8 @@ def converted_bundle(tiny_checkpoint: Path, tiny_picture: Path, tmp_path_factory
     """`tiny_checkpoint` as `posesdk-convert --target cpu` packs it, with `tiny_picture` as its golden image."""
     pytest.importorskip("onnxscript", reason="the conversion needs the [convert] extra")
     pytest.importorskip("openvino", reason="the conversion needs the [convert] extra")
-    from posesdk_converters.package import Request, convert
+    from posesdk_converters.package import convert
+    from posesdk_converters.request import Request
     from posesdk_training.checkpoint import load_checkpoint
 
     path = tmp_path_factory.mktemp("converted") / "tiny.posebundle"

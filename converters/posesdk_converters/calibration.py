@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posesdk.pipeline import Pipeline
-from posesdk.sources import read_image
+from posesdk.sources import IMAGE_SUFFIXES, read_image
 from posesdk_converters.recording import FeedRecorder
 from posesdk_runtimes.base import Tensor
 from posesdk_runtimes.errors import SourceError
@@ -23,7 +23,6 @@ FEWEST_IMAGES = 100
 MOST_IMAGES = 300
 """More change nothing that can be measured, and cost time; a fixed choice is taken from a larger set."""
 PERSONS_PER_IMAGE = 4
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 SEED = 0
 
 
@@ -87,7 +86,7 @@ def collect_feeds(images: CalibrationImages, pipeline: Pipeline) -> Feeds:
 def _of_folder(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise SourceError(f"calibration {folder}: there is no such folder; check the path")
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def _of_annotations(file: Path) -> list[Path]:

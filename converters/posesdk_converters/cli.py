@@ -13,7 +13,8 @@ from posesdk.terminal import USAGE, TerminalHandler, reporting, show_error, show
 from posesdk_converters.target import target_names
 
 if TYPE_CHECKING:
-    from posesdk_converters.package import Request
+    from posesdk_converters.package import Converted
+    from posesdk_converters.request import Request
     from posesdk_training.checkpoint import Checkpoint
 
 __all__ = ["app", "main"]
@@ -25,7 +26,10 @@ PUBLISHED_ONLY = "Only with --from-logocap: "
 
 @app.command()
 def convert(
-    checkpoint: Annotated[Path | None, typer.Argument(help="A checkpoint of posesdk-train (.safetensors).")] = None,
+    source: Annotated[
+        Path | None,
+        typer.Argument(help="A checkpoint of posesdk-train (.safetensors), a bundle, or `default`: the default model."),
+    ] = None,
     *,
     target: Annotated[list[str], typer.Option(help=f"{', '.join(target_names())}; several with commas or repeated.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The bundle to write (.posebundle).")],
@@ -37,32 +41,68 @@ def convert(
         int | None, typer.Option(min=1, help=PUBLISHED_ONLY + "side of the heatmap window.")
     ] = None,
     gaussian_sigma: Annotated[float | None, typer.Option(min=0.01, help=PUBLISHED_ONLY + "reweighing sigma.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, fp16, bf16, int8, with commas; else what each target has first.")
+    ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER|COCO.json", help="Pictures that the ranges of int8 are taken from."),
+    ] = None,
+    allow_few_images: Annotated[
+        bool, typer.Option("--allow-few-images", help="Calibrate with fewer than 100 images.")
+    ] = False,
+    evaluate: Annotated[
+        Path | None, typer.Option(metavar="COCO.json", help="Labelled pictures: the gate is then about AP.")
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of the pictures of --evaluate; else `images` beside it, or beside it.")
+    ] = None,
+    max_ap_drop: Annotated[float, typer.Option(min=0, help="AP points that a variant may lose.")] = 1.0,
+    min_oks: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Least mean OKS with the float poses; without labels 0.9 if not given."),
+    ] = None,
+    fused: Annotated[
+        bool, typer.Option("--fused", help="For GPUs: also one graph that holds the whole adaptation.")
+    ] = False,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Where the report goes; else beside the bundle.")
+    ] = None,
     input_size: Annotated[str | None, typer.Option(metavar="HxW", help="Fix the input size; else it is free.")] = None,
-    precision: Annotated[str, typer.Option(help="Precisions of the target's variants, with commas.")] = "fp32",
     name: Annotated[str | None, typer.Option(help="Name of the model; else the checkpoint's.")] = None,
     version: Annotated[str, typer.Option(help="Version of the model.")] = "1",
     golden: Annotated[Path | None, typer.Option(help="Picture of the self test; else a rendered one.")] = None,
     accuracy: Annotated[Path | None, typer.Option(help="What posesdk-train evaluate --accuracy wrote.")] = None,
 ) -> None:
-    """Convert a checkpoint into one bundle for the named targets, compared with the torch model."""
+    """Convert a model into one bundle for the named targets, and prove that every variant is as good as the model."""
     published = {"short_side": short_side, "global_window": global_window, "gaussian_sigma": gaussian_sigma}
     with reporting():
+        from posesdk.verify import Gate
+
         try:
-            source = _load(checkpoint, from_logocap, {key: value for key, value in published.items() if value})
+            model = _load(source, from_logocap, {key: value for key, value in published.items() if value})
             request = _request(
-                source,
+                model,
                 targets=_split(target),
-                precisions=_precisions(precision),
+                precisions=None if precision is None else _precisions(precision),
                 input_size=None if input_size is None else _size(input_size),
                 name=name,
                 version=version,
                 golden=golden,
                 accuracy=accuracy,
+                calibration=calibration,
+                few_images=allow_few_images,
+                evaluate=evaluate,
+                images=images,
+                gate=Gate(max_ap_drop, min_oks),
+                fused=fused,
+                report=report,
             )
+            done = _run(model, request, output)
         except ValueError as error:
             show_error(error)
             raise typer.Exit(USAGE) from error
-        _run(source, request, output)
+        _show(done, output)
 
 
 def main() -> None:
@@ -72,41 +112,53 @@ def main() -> None:
     app(prog_name="posesdk-convert")
 
 
-def _request(source: "Checkpoint", **wanted: Any) -> "Request":
-    from posesdk_converters.package import Request, check_request
+def _request(model: "Checkpoint", **wanted: Any) -> "Request":
+    from posesdk_converters.request import Request, check_request
 
     request = Request(**wanted)
-    check_request(source.spec, request)
+    check_request(model.spec, request)
     return request
 
 
-def _run(source: "Checkpoint", request: "Request", output: Path) -> None:
+def _run(model: "Checkpoint", request: "Request", output: Path) -> "Converted":
     from posesdk_converters.package import convert as convert_checkpoint
 
-    console = Console(stderr=True)
-    with console.status("starting") as status:
-        done = convert_checkpoint(source, request, output, step=lambda text: status.update(f"{text} ..."))
-    for parity in done.parities:
+    with Console(stderr=True).status("starting") as status:
+        return convert_checkpoint(model, request, output, step=lambda text: status.update(f"{text} ..."))
+
+
+def _show(done: "Converted", output: Path) -> None:
+    from posesdk_converters.report import text_table
+
+    for row in text_table(done.record):
+        show_line(row, err=True)
+    for parity in done.record.parities:
         show_line(
             f"{parity.variant} on {parity.runtime}: {parity.within:.2%} of {parity.keypoints} keypoints within 0.05 px "
             f"of torch, largest error {parity.max_px:.2g} px",
             err=True,
         )
+    for one in done.record.judged:
+        if one.note:
+            show_line(f"{one.variant.name} was NOT run here: {one.note}", err=True)
+        if one.variant.float_layers:
+            show_line(f"{one.variant.name} keeps in float: {', '.join(one.variant.float_layers)}", err=True)
     variants = ", ".join(variant.name for variant in done.manifest.variants)
     show_line(f"{done.manifest.id}, version {done.manifest.version}: {variants}", err=True)
+    show_line(f"report: {done.report / 'report.md'}", err=True)
     show_line(str(output))
 
 
-def _load(checkpoint: Path | None, published: Path | None, options: dict[str, int | float]) -> "Checkpoint":
-    """The checkpoint, or the published one; loading torch takes seconds, so the arguments are looked at first."""
-    if (checkpoint is None) == (published is None):
-        raise ValueError("give either a CHECKPOINT or --from-logocap FILE")
-    if checkpoint is not None:
+def _load(source: Path | None, published: Path | None, options: dict[str, int | float]) -> "Checkpoint":
+    """The source, or the published checkpoint; loading torch takes seconds, so the arguments are looked at first."""
+    if (source is None) == (published is None):
+        raise ValueError("give either a SOURCE or --from-logocap FILE")
+    if source is not None:
         if options:
             raise ValueError(f"--{next(iter(options)).replace('_', '-')} goes with --from-logocap only")
-        from posesdk_training.checkpoint import load_checkpoint
+        from posesdk_converters.sources import load_source
 
-        return load_checkpoint(checkpoint)
+        return load_source(source)
     from posesdk_converters.importers.logocap import ImportOptions, import_logocap
 
     window = options.get("global_window", 1)

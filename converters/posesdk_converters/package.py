@@ -2,125 +2,167 @@
 
 import datetime
 import json
+import os
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import cv2
-import onnx
-import torch
+import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from posesdk import __version__
 from posesdk.adapt import uses_attraction
-from posesdk.bundle import GOLDEN_EXPECTED, GOLDEN_IMAGE, build_manifest_files, write_bundle, write_manifest
-from posesdk.manifest import Accuracy, Licence, Manifest, Name, Precision, Variant
+from posesdk.bundle import (
+    GOLDEN_EXPECTED,
+    GOLDEN_IMAGE,
+    build_manifest_files,
+    open_bundle,
+    write_bundle,
+    write_manifest,
+)
+from posesdk.manifest import Accuracy, Licence, Manifest, Variant
 from posesdk.outputs import writing
-from posesdk.spec import InputSpec, ModelSpec
+from posesdk.pipeline import Pipeline
+from posesdk.spec import InputSpec
+from posesdk.verify import Reference
+from posesdk_converters.calibration import CalibrationImages, Feeds, collect_feeds, read_calibration
 from posesdk_converters.golden import expected_poses, golden_image
+from posesdk_converters.judge import Judge, Judged
 from posesdk_converters.onnx import export_adapt, export_trunk
-from posesdk_converters.target import Conversion, find_target, portable_variant, target_names
-from posesdk_converters.verify import Parity, verify_variants
-from posesdk_runtimes.errors import ArtifactError, PoseSDKError, SourceError
+from posesdk_converters.photos import Photos, open_photos
+from posesdk_converters.record import Record, accuracy_of, describe_calibration, file_size, tool_versions, write_record
+from posesdk_converters.report import write_report
+from posesdk_converters.request import Request, check_request, planned
+from posesdk_converters.target import Conversion, find_target, portable_variant
+from posesdk_converters.verify import open_pipeline, verify_variants
+from posesdk_runtimes.errors import ArtifactError, GateError, PoseSDKError, SourceError
 from posesdk_training.checkpoint import Checkpoint, load_weights
 from posesdk_training.models.build import build_model
 from posesdk_training.models.logocap import LogoCap
 
-__all__ = ["PARITY_REPORT", "Converted", "Request", "check_request", "convert"]
+__all__ = ["CONVERSION_REPORT", "Converted", "convert"]
 
-PARITY_REPORT = "reports/parity.json"
+CONVERSION_REPORT = "reports/conversion.json"
 CODE_LICENCE = "Apache-2.0"
 WEIGHTS_LICENCE_KEY, TRAINING_DATA_KEY = "weights_licence", "training_data"
 """Metadata of a checkpoint that goes into the manifest's licence; the data sets are separated by semicolons."""
 
 
 @dataclass(frozen=True)
-class Request:
-    """What to make of a checkpoint; None for the model's own name, a free image size, the rendered picture."""
-
-    targets: tuple[str, ...]
-    precisions: tuple[Precision, ...] = ("fp32",)
-    input_size: tuple[int, int] | None = None
-    name: str | None = None
-    version: str = "1"
-    golden: Path | None = None
-    accuracy: Path | None = None
-
-
-@dataclass(frozen=True)
 class Converted:
-    """A bundle that was written, and how its variants compare with the torch model."""
+    """A bundle that was written, how its float variants compare with torch, and all of them with the float model."""
 
     manifest: Manifest
-    parities: tuple[Parity, ...]
-
-
-def check_request(spec: ModelSpec, request: Request) -> None:
-    """Raises ValueError for a name, a target, a precision or a size that cannot be had."""
-    for title, value in (("name", request.name or spec.name), ("version", request.version)):
-        if not _is_name(value):
-            raise ValueError(
-                f"{title} {value!r}: expected up to 100 letters, digits, dots, dashes and underscores, the first one a "
-                f"letter or a digit; give another with --{title}"
-            )
-    if not request.targets:
-        raise ValueError(f"no target; known: {', '.join(target_names())}")
-    for name in request.targets:
-        made = find_target(name).PRECISIONS
-        if missing := [precision for precision in request.precisions if precision not in made]:
-            raise ValueError(f"target {name} is made in {', '.join(made)} only, not in {', '.join(missing)}")
-    multiple = spec.input.multiple
-    if request.input_size is not None and any(side <= 0 or side % multiple for side in request.input_size):
-        height, width = request.input_size
-        raise ValueError(f"input size {height}x{width}: both sides must be multiples of {multiple}")
+    record: Record
+    report: Path
 
 
 def convert(checkpoint: Checkpoint, request: Request, output: Path, *, step: Callable[[str], None]) -> Converted:
-    """Writes the bundle `output` in one step; `step` is told what is being done.
+    """Writes the bundle `output` in one step, and its report beside it; `step` is told what is being done.
 
-    Raises ValueError as `check_request` does, GateError where a variant does not equal the torch model, and
-    PoseSDKError where the bundle cannot be written.
+    Raises ValueError as `check_request` and `read_calibration` do, GateError where a variant does not equal the torch
+    model or loses more than the gate allows (the report is kept then, no bundle is written), SourceError for images and
+    labels that cannot be read, and PoseSDKError where the bundle cannot be written.
     """
     check_request(checkpoint.spec, request)
     if output.is_dir():
         raise PoseSDKError(f"cannot write {output}: it is a folder; give the name of a file")
     accuracy = _read_accuracy(request.accuracy)
     image = golden_image(request.golden)
+    calibration = None
+    if request.calibration is not None and request.quantizes:
+        calibration = read_calibration(request.calibration, few_allowed=request.few_images)
     model = _model(checkpoint, request)
+    photos = open_photos(request, calibration, image, model.spec)
     with writing(output):
         output.parent.mkdir(parents=True, exist_ok=True)
         scratch = tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-")
     with scratch as name:
         folder = Path(name)
-        portable = _export(model, folder, request, step)
-        variants: tuple[Variant, ...] = ()
-        for target in request.targets:
-            step(f"converting for target {target}")
-            conversion = Conversion(folder, portable, model, input_size=request.input_size)
-            for precision in request.precisions:
-                variants += find_target(target).convert(conversion, precision)
-        variants += (portable,)
-        step("comparing every variant with the torch model")
-        parities = verify_variants(model, folder, variants, image)
+        work = _Work(model, folder, request, photos, calibration, step)
+        record = work.run(image)
         _write_golden(model, folder, image)
-        _write_report(folder, parities)
+        report = request.report or output.with_name(f"{output.stem}-report")
+        step(f"writing {report}")
+        with writing(report):
+            write_report(record, photos, report)
+        _require_passed(record, report)
+        write_record(record, folder / CONVERSION_REPORT)
         step(f"writing {output}")
-        manifest = _manifest(checkpoint, model.spec, folder, request, variants=variants, accuracy=accuracy)
-        write_manifest(folder, manifest)
+        write_manifest(folder, _manifest(checkpoint, work, record, accuracy))
         with writing(output):
             write_bundle(folder, output)
-    return Converted(manifest, parities)
+    return Converted(open_bundle(output).manifest, record, report)
 
 
-def _is_name(text: str) -> bool:
-    try:
-        TypeAdapter(Name).validate_python(text)
-    except ValidationError:
-        return False
-    return True
+@dataclass
+class _Work:
+    """One conversion: graphs, variants and what is known of them."""
+
+    model: LogoCap
+    folder: Path
+    request: Request
+    photos: Photos
+    calibration: CalibrationImages | None
+    step: Callable[[str], None]
+    notes: dict[str, str] = field(default_factory=dict)
+
+    def run(self, image: NDArray[np.uint8]) -> Record:
+        """Exports, converts and verifies everything that was asked for."""
+        portable = _export(self.model, self.folder, self.request, self.step)
+        spec = self.model.spec
+        with open_pipeline(spec, self.folder, portable, "onnxruntime") as pipeline:
+            conversion = Conversion(
+                self.folder,
+                portable,
+                self.model,
+                self._feeds(pipeline),
+                input_size=self.request.input_size,
+                fused=self.request.fused,
+                notes=self.notes,
+            )
+            reference = Reference(pipeline, self.photos, self.photos.labels)
+            judge = Judge(spec, self.folder, reference, self.request.gate, self.step)
+            judged: tuple[Judged, ...] = ()
+            for name, precision in planned(self.request):
+                self.step(f"converting for target {name}, {precision}")
+                judged += judge.convert(find_target(name), conversion, precision)
+            judged += (judge.judge(portable),)
+        self.step("comparing the float variants with the torch model")
+        exact = [one.variant for one in judged if one.variant.precision == "fp32" and one.variant.graphs == "split"]
+        parities = verify_variants(self.model, self.folder, exact, image)
+        return Record(
+            spec=spec,
+            gate=self.request.gate,
+            photos=self.photos.description,
+            labelled=self.photos.labels is not None,
+            calibration=self.calibration,
+            judged=judged,
+            sizes={one.variant.name: file_size(one.variant, self.folder) for one in judged},
+            parities=parities,
+            ranking=judge.ranking,
+            versions=tool_versions(),
+            notes=dict(self.notes),
+        )
+
+    def _feeds(self, pipeline: Pipeline) -> Feeds | None:
+        if self.calibration is None:
+            return None
+        self.step(f"running the float model on {len(self.calibration.paths)} calibration images")
+        return collect_feeds(self.calibration, pipeline)
+
+
+def _require_passed(record: Record, report: Path) -> None:
+    failed = [one for one in record.judged if one.fault is not None]
+    if failed:
+        faults = "; ".join(f"{one.variant.name}: {one.fault}" for one in failed)
+        raise GateError(
+            f"{faults}. The bundle was not written, the report is {report}. Give more calibration images that look "
+            "like those of your cameras, another --precision, or allow more with --max-ap-drop"
+        )
 
 
 def _model(checkpoint: Checkpoint, request: Request) -> LogoCap:
@@ -157,39 +199,36 @@ def _write_golden(model: LogoCap, folder: Path, image: NDArray[Any]) -> None:
     (folder / GOLDEN_EXPECTED).write_text(json.dumps(poses.to_dict()) + "\n", encoding="utf-8")
 
 
-def _write_report(folder: Path, parities: tuple[Parity, ...]) -> None:
-    path = folder / PARITY_REPORT
-    path.parent.mkdir()
-    content = {"reference": f"torch {torch.__version__}", "parity": [parity.to_dict() for parity in parities]}
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-
-
-def _manifest(
-    checkpoint: Checkpoint,
-    spec: ModelSpec,
-    folder: Path,
-    request: Request,
-    *,
-    variants: tuple[Variant, ...],
-    accuracy: tuple[Accuracy, ...],
-) -> Manifest:
+def _manifest(checkpoint: Checkpoint, work: _Work, record: Record, accuracy: tuple[Accuracy, ...]) -> Manifest:
     notes = dict(checkpoint.metadata)
     weights = notes.pop(WEIGHTS_LICENCE_KEY, "not stated")
     data = [name.strip() for name in notes.pop(TRAINING_DATA_KEY, "").split(";")]
+    spec = work.model.spec
     return Manifest(
         id=spec.name,
-        version=request.version,
+        version=work.request.version,
         model=spec,
-        created=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        variants=variants,
-        files=build_manifest_files(folder),
-        accuracy=accuracy,
+        created=_time_of_sources(),
+        variants=tuple(one.variant for one in record.judged),
+        files=build_manifest_files(work.folder),
+        accuracy=(*accuracy, *accuracy_of(record, known=accuracy)),
         licence=Licence(code=CODE_LICENCE, weights=weights, training_data=tuple(name for name in data if name)),
         provenance={
             **notes,
-            "converter": f"posesdk {__version__}, torch {torch.__version__}, onnx {onnx.__version__}",
+            **record.notes,
+            **({} if record.calibration is None else {"calibration": describe_calibration(record.calibration)}),
+            "converter": ", ".join(f"{name} {version}" for name, version in record.versions.items()),
         },
     )
+
+
+def _time_of_sources() -> str | None:
+    """The time in $SOURCE_DATE_EPOCH, the convention of reproducible builds; no time without it: equal checkpoints and
+    tools give equal bundles."""
+    seconds = os.environ.get("SOURCE_DATE_EPOCH", "")
+    if not seconds.isdigit():
+        return None
+    return datetime.datetime.fromtimestamp(int(seconds), datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _read_accuracy(path: Path | None) -> tuple[Accuracy, ...]:

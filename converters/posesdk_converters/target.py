@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal, Protocol, cast
+from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 from posesdk.manifest import Precision, Variant
 from posesdk_converters import targets
-from posesdk_converters.calibration import Feeds
-from posesdk_training.models.logocap import LogoCap
+
+if TYPE_CHECKING:
+    from posesdk_converters.calibration import Feeds
+    from posesdk_training.models.logocap import LogoCap
 
 __all__ = [
     "ALL_QUANTIZED",
@@ -46,8 +48,8 @@ class Conversion:
 
     folder: Path
     portable: Variant
-    model: LogoCap
-    feeds: Feeds | None = None
+    model: "LogoCap"
+    feeds: "Feeds | None" = None
     input_size: tuple[int, int] | None = None
     fused: bool = False
     notes: dict[str, str] = field(default_factory=dict)

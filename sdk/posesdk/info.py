@@ -13,7 +13,8 @@ def describe(bundle: Bundle) -> Iterator[str]:
     """Lines that tell what a bundle holds."""
     manifest = bundle.manifest
     spec = manifest.model
-    yield f"{manifest.id} {manifest.version}, made {manifest.created}"
+    made = f", made {manifest.created}" if manifest.created else ""
+    yield f"{manifest.id} {manifest.version}{made}"
     yield f"  model      {spec.method}, {spec.backbone.kind} backbone, adaptation {spec.adaptation.level}"
     yield f"  skeleton   {spec.skeleton.name}, {len(spec.skeleton)} keypoints"
     yield f"  input      {_input(spec.input)}"

@@ -1,10 +1,12 @@
 """`Manifest`: what a bundle says about itself, and the rules that its paths keep."""
 
 import json
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
+from posesdk._version import __version__
 from posesdk.spec import ModelSpec
 from posesdk_runtimes.errors import BundleError
 
@@ -25,6 +27,8 @@ __all__ = [
 
 MANIFEST_NAME = "manifest.json"
 SCHEMA_VERSION = 1
+OLDEST_READER = "0.1.0"
+"""The first posesdk that understands what is written here; raised with every addition that it would not."""
 FLOAT_VARIANT = "float"
 """Name under which `accuracy` lists the trained model itself."""
 
@@ -88,13 +92,17 @@ class Licence(_Value):
 
 
 class Manifest(_Value):
-    """Content of manifest.json. `variants` stand in order of preference; `files` lists every file but the manifest."""
+    """Content of manifest.json. `variants` stand in order of preference; `files` lists every file but the manifest.
+
+    `needs` is the oldest posesdk that reads the bundle; `created` is left out where equal bundles are to be equal.
+    """
 
     schema_version: Literal[1] = 1
     id: Name
     version: Name
     model: ModelSpec
-    created: Created
+    needs: str = OLDEST_READER
+    created: Created | None = None
     variants: Annotated[tuple[Variant, ...], Field(min_length=1)]
     files: tuple[BundleFile, ...]
     accuracy: tuple[Accuracy, ...] = ()
@@ -141,7 +149,12 @@ def parse_manifest(data: bytes, bundle: str) -> Manifest:
         content: Any = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{where}: it is not JSON ({error}); get or convert the bundle again") from error
-    version = content.get("schema_version") if isinstance(content, dict) else None
+    version, needs = (content.get(key) if isinstance(content, dict) else None for key in ("schema_version", "needs"))
+    if isinstance(needs, str) and _numbers(needs) > _numbers(__version__):
+        raise BundleError(
+            f"{where}: it needs posesdk {needs} or newer, this is {__version__}; "
+            f"`pip install 'posesdk>={needs}'`, or convert the checkpoint again with this version"
+        )
     if version != SCHEMA_VERSION:
         raise BundleError(
             f"{where}: schema version {version!r}, but this posesdk reads version {SCHEMA_VERSION}; "
@@ -153,6 +166,11 @@ def parse_manifest(data: bytes, bundle: str) -> Manifest:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "content"
         raise BundleError(f"{where}: {place}: {first['msg']}; get or convert the bundle again") from error
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """(1, 10, 0) of "1.10.0rc2": what versions are compared by."""
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
 
 
 def dump_manifest(manifest: Manifest) -> bytes:

@@ -6,7 +6,8 @@ import torch
 from posesdk.bundle import build_manifest_files, open_bundle, write_manifest
 from posesdk.spec import AdaptationSpec, HeadSpec, HRNetSpec, InputSpec, ModelSpec
 from posesdk_converters.importers.bundle import import_bundle
-from posesdk_converters.package import Request, convert
+from posesdk_converters.package import convert
+from posesdk_converters.request import Request
 from posesdk_runtimes.errors import BundleError
 from posesdk_training.checkpoint import Checkpoint, load_checkpoint, load_model
 from posesdk_training.models.build import build_model
