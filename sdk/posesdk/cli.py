@@ -20,7 +20,7 @@ __all__ = ["app", "main"]
 app = typer.Typer(
     name="posesdk",
     help="Finds people and their keypoints in images and videos.",
-    epilog="Exit codes: 0 ok, 1 failure, 2 usage, 3 missing library or device, 4 bad bundle, 5 self test failed, "
+    epilog="Exit codes: 0 ok, 1 failure, 2 usage, 3 missing library or device, 4 bad bundle, 5 a gate failed, "
     "6 unreadable source, 130 interrupted.",
     no_args_is_help=True,
     add_completion=False,
@@ -144,6 +144,48 @@ def selftest(
             raise GateError(
                 f"{len(failed)} of {len(checks)} checks failed: use another runtime or precision, and report this model"
             )
+
+
+@app.command(short_help="Compare every variant with the float model on your pictures.")
+def verify(
+    bundle: Annotated[
+        Path | None, typer.Argument(readable=False, help="A bundle; the default model if none is named.")
+    ] = None,
+    *,
+    data: Annotated[
+        Path, typer.Option(metavar="COCO.json|FOLDER", readable=False, help="Pictures, with labels for AP.")
+    ],
+    images: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", readable=False, help="The pictures of COCO.json.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N pictures.")] = None,
+    max_ap_drop: Annotated[float, typer.Option(min=0, help="AP points that a variant may lose.")] = 1.0,
+    min_oks: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Mean OKS with the float poses; 0.9 where there are no labels."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, gpu, npu.")] = "auto",
+    runtime: Annotated[str, typer.Option(help="auto, or the backend: onnxruntime, openvino, ...")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, or the variant's: fp32, fp16, int8, ...")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the backends.")] = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE|-", readable=False, help="All figures as JSON.")] = None,
+) -> None:
+    """Compare every variant with the bundle's float model on pictures: poses, accuracy and speed on this device."""
+    with reporting():
+        from posesdk.bundle import default_bundle_path, open_bundle
+        from posesdk.labelled_pictures import read_pictures
+        from posesdk.variants import select_variant
+        from posesdk.verify import Gate
+        from posesdk.verify_command import VerifyRequest, check_report_path, run_verify
+
+        check_report_path(json)
+        opened = open_bundle(bundle or default_bundle_path())
+        try:
+            candidates = select_variant(opened.manifest, runtime, device, precision)
+        except ValueError as error:  # a name that does not exist, or that this bundle does not have
+            raise typer.BadParameter(str(error)) from error
+        pictures = read_pictures(data, opened.spec.skeleton, images=images, limit=limit)
+        run_verify(VerifyRequest(opened, candidates, pictures, Gate(max_ap_drop, min_oks), json, threads))
 
 
 @app.command(short_help="Say what is installed here, and what to do about the rest.")
