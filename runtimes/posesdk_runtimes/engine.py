@@ -14,8 +14,9 @@ from posesdk_runtimes.engine_memory import FreeMemory, check_memory, free_memory
 from posesdk_runtimes.engine_process import BuildProgress, OnProgress, build_command, run_build
 from posesdk_runtimes.engine_recipe import WORKSPACE_MIB, GraphRecipe, read_recipe
 from posesdk_runtimes.errors import ArtifactError, PoseSDKError
+from posesdk_runtimes.tensorrt import TensorRTRuntime
 
-__all__ = ["Engine", "EngineOptions", "ensure_engine"]
+__all__ = ["Engine", "EngineOptions", "ensure_engine", "open_as_engine"]
 
 TIMEOUT = 3600.0
 """Seconds; large graphs take tens of minutes on small boards."""
@@ -95,6 +96,28 @@ def ensure_engine(
             f"cannot build the engine of {wanted.label} in {cache.folder}: {error.strerror or error}; free space, or "
             "set POSESDK_CACHE to another folder"
         ) from error
+
+
+def open_as_engine(
+    graph: str | os.PathLike[str],
+    *,
+    device: str,
+    precision: str = "f32",
+    threads: int | None = None,
+    options: EngineOptions | None = None,
+) -> TensorRTRuntime:
+    """The graph, ready to run as its engine; a cached one that TensorRT refuses is built again, once."""
+    settings = options or EngineOptions()
+    engine = ensure_engine(graph, device=device, precision=precision, options=settings)
+    try:
+        return TensorRTRuntime(engine.path, device=device, threads=threads)
+    except ArtifactError as error:
+        if engine.reason:  # it has just been built
+            raise
+        _log.warning("building the engine of %s again: %s", engine.label, error)
+        engine.path.with_suffix(".json").unlink(missing_ok=True)
+    engine = ensure_engine(graph, device=device, precision=precision, options=settings)
+    return TensorRTRuntime(engine.path, device=device, threads=threads)
 
 
 @dataclass(frozen=True, slots=True)

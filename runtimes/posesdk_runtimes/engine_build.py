@@ -12,7 +12,6 @@ Standard output carries one JSON object a line: {"event": "progress", "phase": .
 """
 
 import hashlib
-import importlib
 import json
 import os
 import sys
@@ -24,6 +23,8 @@ from typing import Any
 
 from posesdk_runtimes.engine_job import BuildFault, Job, Messages
 from posesdk_runtimes.engine_network import Network, Vendor, make_profile, parse_network
+from posesdk_runtimes.errors import MissingDependencyError
+from posesdk_runtimes.tensorrt import load_tensorrt
 
 __all__ = ["Channel", "Phases", "build", "main"]
 
@@ -105,9 +106,9 @@ class Phases:
 def build(job: Job, channel: Channel) -> None:
     """Builds and writes the engine, and tells the channel how it went. Raises BuildFault."""
     try:
-        trt = importlib.import_module(job.module)
-    except ImportError as error:
-        raise BuildFault("missing", f"{job.module} cannot be imported ({error})") from error
+        trt = load_tensorrt(job.module)
+    except MissingDependencyError as error:
+        raise BuildFault("missing", str(error)) from error
     messages = Messages()
     logger = messages.logger(trt)
     vendor = Vendor(trt, logger, trt.Builder(logger), messages)

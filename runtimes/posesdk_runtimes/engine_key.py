@@ -1,7 +1,6 @@
 """What an engine depends on: it is used again only where all of it is the same."""
 
 import hashlib
-import importlib
 import json
 import os
 import re
@@ -12,7 +11,7 @@ from typing import Any
 
 from posesdk_runtimes.cuda import load_cuda
 from posesdk_runtimes.engine_recipe import GraphRecipe
-from posesdk_runtimes.errors import MissingDependencyError
+from posesdk_runtimes.tensorrt import load_tensorrt
 
 __all__ = ["EngineKey", "Machine", "device_index", "differences", "inspect_machine", "l4t_release", "make_key"]
 
@@ -93,15 +92,9 @@ def differences(old: Mapping[str, Any], new: EngineKey) -> list[str]:
 def inspect_machine(device: str, module: str = "tensorrt") -> Machine:
     """What of this machine an engine for `device` ("cuda:N") depends on.
 
-    Raises MissingDependencyError where TensorRT is not installed, DeviceUnavailableError where the GPU is not there.
+    Raises MissingDependencyError where TensorRT is not installed or too old, DeviceUnavailableError for the GPU.
     """
-    try:
-        version = str(importlib.import_module(module).__version__)
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"cannot build an engine: TensorRT cannot be imported ({error}); on a Jetson it comes with JetPack, "
-            "elsewhere install NVIDIA's package `tensorrt` for your CUDA version"
-        ) from error
+    version = str(load_tensorrt(module).__version__)
     cuda = load_cuda()
     found = cuda.device(device_index(device))
     return Machine(

@@ -87,9 +87,15 @@ def _parse(vendor: Vendor, job: Job, *, strong: bool) -> Network:
     parser = vendor.trt.OnnxParser(definition, vendor.logger)
     if not parser.parse_from_file(job.onnx):
         faults = [parser.get_error(index) for index in range(parser.num_errors)]
-        vendor.messages.errors[:] = [" ".join(fault.desc().split()) for fault in faults]
+        vendor.messages.errors[:] = [_line(fault) for fault in faults]
         raise vendor.messages.fault("parse", f"TensorRT {vendor.trt.__version__} cannot read the graph")
     return Network(definition, parser)
+
+
+def _line(fault: Any) -> str:
+    """What is wrong, with the operator and the node from TensorRT 10 on."""
+    what = " ".join(fault.desc().split())
+    return f"{fault.node_operator()} {fault.node_name()}: {what}" if hasattr(fault, "node_operator") else what
 
 
 def _weakly_typed(vendor: Vendor, job: Job) -> Network:

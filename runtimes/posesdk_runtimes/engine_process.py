@@ -168,7 +168,7 @@ def _wait(process: "subprocess.Popen[bytes]") -> int | None:
 
 def _refused(job: Job, reason: str, message: str) -> EngineBuildError | MissingDependencyError:
     if reason == "missing":
-        return MissingDependencyError(f"cannot build the engine of {job.onnx}: {message}; install TensorRT")
+        return MissingDependencyError(f"cannot build the engine of {job.onnx}: {message}")
     hint = _HINTS.get(reason, "use another runtime, and report this model")
     return EngineBuildError(f"cannot build the engine of {job.onnx}: {message}; {hint}", reason)
 

@@ -6,9 +6,13 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from posesdk_runtimes.base import Runtime
 from posesdk_runtimes.errors import DeviceUnavailableError, MissingDependencyError
+
+if TYPE_CHECKING:
+    from posesdk_runtimes.engine import EngineOptions
 
 __all__ = [
     "RUNTIMES",
@@ -103,11 +107,14 @@ def open_runtime(
     device: str = "cpu",
     precision: str = "f32",
     threads: int | None = None,
+    engine: "EngineOptions | None" = None,
 ) -> Runtime:
     """The graph at `path` (.onnx, .xml, .tflite, .engine), ready to run on `device` in `precision` (f32, f16, bf16).
 
-    "auto" is decided by file type and device. Raises ValueError for an unknown name, MissingDependencyError for a
-    backend that is not installed, DeviceUnavailableError for a device that cannot be used, ArtifactError for the file.
+    "auto" is decided by file type and device. TensorRT runs an .onnx graph as its engine, which is built and cached as
+    `engine` says where there is none yet. Raises ValueError for an unknown name, MissingDependencyError for a
+    backend that is not installed, DeviceUnavailableError for a device that cannot be used, EngineBuildError for an
+    engine, ArtifactError for the file.
     """
     place = parse_device(device)
     info = _known(runtime if runtime != "auto" else _choose(Path(path), place))
@@ -130,9 +137,14 @@ def open_runtime(
 
             return TFLiteRuntime(path, threads=threads)
         case "tensorrt":
+            place = "cuda:0" if place == "auto" else place
+            if Path(path).suffix.lower() == ".onnx":
+                from posesdk_runtimes.engine import open_as_engine
+
+                return open_as_engine(path, device=place, precision=precision, threads=threads, options=engine)
             from posesdk_runtimes.tensorrt import TensorRTRuntime
 
-            return TensorRTRuntime(path, device="cuda:0" if place == "auto" else place, threads=threads)
+            return TensorRTRuntime(path, device=place, threads=threads)
         case _:
             from posesdk_runtimes.onnxruntime import OnnxRuntime
 
