@@ -13,12 +13,12 @@ def test_every_module_in_targets_is_a_target():
     for name in target_names():
         target = find_target(name)
         assert target.SUMMARY
-        assert target.PRECISIONS[0] == "fp32"
+        assert len(set(target.PRECISIONS)) == len(target.PRECISIONS) > 0
         assert callable(target.convert)
 
 
 def test_unknown_target_names_the_known_ones():
-    with pytest.raises(ValueError, match="no target 'toaster'; known: cpu, onnx"):
+    with pytest.raises(ValueError, match=f"no target 'toaster'; known: {', '.join(target_names())}"):
         find_target("toaster")
 
 

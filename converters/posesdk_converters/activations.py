@@ -1,0 +1,41 @@
+"""What the tensors inside an ONNX graph hold while it runs on given inputs."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from posesdk_runtimes.base import Tensor
+from posesdk_runtimes.onnxruntime import import_onnxruntime
+
+__all__ = ["magnitudes", "observe"]
+
+_FATAL = 4
+"""Severity from which ONNX Runtime writes to stderr."""
+
+
+def observe(model: onnx.ModelProto, names: Sequence[str], inputs: Sequence[Tensor]) -> Iterator[dict[str, Tensor]]:
+    """The named tensors for each input of a float graph with one input, one input at a time."""
+    wanted = list(dict.fromkeys(names))
+    opened = onnx.ModelProto()
+    opened.CopyFrom(model)
+    known = {value.name for value in opened.graph.output}
+    opened.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in wanted if name not in known)
+    onnxruntime = import_onnxruntime()
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = _FATAL
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = onnxruntime.InferenceSession(opened.SerializeToString(), settings, ["CPUExecutionProvider"])
+    entry = session.get_inputs()[0].name
+    for tensor in inputs:
+        yield dict(zip(wanted, session.run(wanted, {entry: tensor}), strict=True))
+
+
+def magnitudes(model: onnx.ModelProto, names: Sequence[str], inputs: Sequence[Tensor]) -> dict[str, float]:
+    """The largest magnitude of each tensor over all inputs; 0 where it was empty."""
+    largest = dict.fromkeys(names, 0.0)
+    for found in observe(model, names, inputs):
+        for name, tensor in found.items():
+            largest[name] = max(largest[name], float(np.abs(tensor).max(initial=0)))
+    return largest
