@@ -85,7 +85,7 @@ _LOST = frozenset({700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 999})
 """Errors after which nothing of CUDA works in the process any more."""
 
 
-_WHEELS = ("cu*/lib/libcudart.so.*", "cuda_runtime/lib/libcudart.so.*")
+_WHEELS = ("cu[0-9]*/lib/libcudart.so.*", "cuda_runtime/lib/libcudart.so.*")
 _LOADER = ("libcudart.so.13", "libcudart.so.12", "libcudart.so.11.0")
 _FOLDERS = ("/usr/local/cuda/lib64/libcudart.so.*", "/usr/local/cuda/targets/*/lib/libcudart.so.*")
 

@@ -11,6 +11,7 @@ import enum
 import json
 import re
 import threading
+import time
 import weakref
 from collections import Counter
 from collections.abc import Callable
@@ -117,6 +118,8 @@ class Cudart:
         self.calls: Counter[str] = Counter()
         self.faults: dict[str, int] = {}
         """Error codes that functions give, by name."""
+        self.delay = 0.0
+        """Seconds that waiting for the GPU takes at least."""
         self.countdown: int | None = None
         """Calls after which one fails, with error 2 (out of memory)."""
         self.memory: dict[int, np.ndarray] = {}
@@ -127,6 +130,7 @@ class Cudart:
         self.executables: dict[int, list[Callable[[], None]]] = {}
         self.events: dict[int, int | None] = {}
         self.contexts: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.most_contexts = 0
         self._next = 1000
         self._lock = threading.RLock()
         self._thread = threading.local()
@@ -237,6 +241,8 @@ class Cudart:
             work, queue[:count] = queue[:count], []
         for item in work:
             item()
+        if self.delay:
+            time.sleep(self.delay)
 
     def _cudaStreamSynchronize(self, stream: int) -> None:
         self._drain(stream)
@@ -389,6 +395,7 @@ def engine_bytes(version: str = "10.3.0", **changes: Any) -> bytes:
         "sharing": not version.startswith("8."),
         "capturable": True,
         "open_outputs": False,
+        "contexts": 10,  # for which there is memory
     }
     assert not set(changes) - set(plan)
     return b"ptrt" + json.dumps(plan | changes).encode()
@@ -399,8 +406,7 @@ class _Engine:
         self.cudart, self.logger, self.plan = cudart, logger, plan
         self.tensors = plan["inputs"] | plan["outputs"]
         self.in_use: weakref.WeakSet[Any] = weakref.WeakSet()
-        self.free_contexts = 10
-        """How many contexts there is memory for."""
+        self.free_contexts = plan["contexts"]
 
     @property
     def num_io_tensors(self) -> int:
@@ -437,6 +443,7 @@ class _Context:
     def __init__(self, engine: _Engine) -> None:
         self._engine, self._cudart, self._plan = engine, engine.cudart, engine.plan
         self._cudart.contexts.add(self)
+        self._cudart.most_contexts = max(self._cudart.most_contexts, len(self._cudart.contexts))
         self.active_optimization_profile = -1 if engine.in_use and not engine.plan["sharing"] else 0
         if self.active_optimization_profile == 0:
             engine.in_use.add(self)
