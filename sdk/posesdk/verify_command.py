@@ -97,7 +97,7 @@ def _lines(checked: Sequence[Checked], pictures: PictureFiles, used: Candidate) 
         ]
         yield "  ".join(cells).rstrip()
     if len(rows) > 1:
-        yield "in brackets: against the float model; ms on a CPU: of processor time; docs/verify.md says what each one is"
+        yield "in brackets: compared with the float model; ms of a variant on a CPU are processor time"
     for one in checked:
         if one.found is None:
             yield f"skipped {one.candidate.variant.name} with {one.candidate.runtime}: {one.skipped}"
