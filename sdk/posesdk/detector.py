@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from posesdk.bundle import Bundle, default_bundle_path, open_bundle
+from posesdk.fused import prefer_suitable
 from posesdk.images import to_image
 from posesdk.pipeline import Pipeline, open_pipeline
 from posesdk.poses import FrameInfo, Poses
@@ -83,6 +84,7 @@ class Detector:
         }
         named = {name: value for name, value in changes.items() if value is not None}
         decode = bundle.spec.decode.model_copy(update=named)
+        candidates = prefer_suitable(candidates, bundle.spec, decode)
         used, pipeline = _open_first(bundle, candidates, decode, threads)
         object.__setattr__(self, "_pipeline", pipeline)
         object.__setattr__(self, "_info", _describe(bundle, used, pipeline.spec, threads))

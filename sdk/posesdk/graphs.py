@@ -1,4 +1,4 @@
-"""Whether the two graphs of a bundle are those of its model."""
+"""Whether the graphs of a bundle are those of its model."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,7 +8,7 @@ from posesdk.spec import ModelSpec
 from posesdk_runtimes.base import Runtime, TensorSpec
 from posesdk_runtimes.errors import BundleError
 
-__all__ = ["check_graphs"]
+__all__ = ["check_fused", "check_graphs"]
 
 Shape = tuple[int | None, ...]
 
@@ -22,6 +22,12 @@ def check_graphs(trunk: Runtime, adapt: Runtime | None, spec: ModelSpec, bundle:
         _check_shapes((*adapt.inputs, *adapt.outputs), spec, bundle)
     elif uses_attraction(spec):
         raise BundleError(f"bundle {bundle} has no adapt graph, which its model needs; convert the checkpoint again")
+
+
+def check_fused(graph: Runtime, spec: ModelSpec, bundle: Path) -> None:
+    """Raises BundleError for a fused graph with other tensors than the model's."""
+    _check_names(graph, "fused", {"image"}, {"keypoints", "keypoint_scores", "center_scores"}, bundle)
+    _check_shapes(graph.outputs, spec, bundle)
 
 
 def _check_names(runtime: Runtime, graph: str, inputs: set[str], outputs: set[str], bundle: Path) -> None:
@@ -41,6 +47,9 @@ def _check_shapes(ports: Iterable[TensorSpec], spec: ModelSpec, bundle: Path) ->
         "embedding": (None, None, None, depth),
         "context": (None, count * depth, mesh, mesh),
         "attraction_maps": (None, count, mesh, mesh),
+        "keypoints": (None, count, 2),
+        "keypoint_scores": (None, count),
+        "center_scores": (None,),
     }
     for port in ports:
         wanted = expected.get(port.name, port.shape)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from posesdk.adapt import adapt_poses, local_context, uses_attraction
 from posesdk.bundle import Bundle
 from posesdk.decode import InitialPoses, average_flip, decode_center_offset, suppress_poses
-from posesdk.graphs import check_graphs
+from posesdk.graphs import check_fused, check_graphs
 from posesdk.preprocess import Letterbox, make_letterbox
 from posesdk.spec import DecodeSpec, InputSpec, ModelSpec
 from posesdk.variants import Candidate
@@ -17,7 +17,7 @@ from posesdk_runtimes.base import Runtime, Tensor
 from posesdk_runtimes.errors import RuntimeFault
 from posesdk_runtimes.registry import open_runtime
 
-__all__ = ["STAGES", "Estimate", "Pipeline", "open_pipeline", "settled"]
+__all__ = ["STAGES", "Estimate", "Pipeline", "Stopwatch", "open_pipeline", "require_numbers", "settled"]
 
 STAGES = ("preprocess", "trunk", "decode", "context", "adapt", "refine", "postprocess")
 """What `Estimate.timing` measures, in the order in which it happens."""
@@ -55,7 +55,7 @@ class Pipeline:
         Candidates that cannot reach `floor` are not adapted: they cost time, and the poses above it stay the same.
         Raises RuntimeFault when a backend fails or gives no numbers.
         """
-        watch = _Stopwatch()
+        watch = Stopwatch()
         letterbox = make_letterbox((image.shape[0], image.shape[1]), self.spec.input, self.spec.frame)
         net = letterbox.warp(image)
         watch.lap("preprocess")
@@ -83,7 +83,7 @@ class Pipeline:
             images = np.concatenate([images, images[:, :, ::-1]])
         maps = _run_batch(self.trunk, "image", np.ascontiguousarray(images))
         for name in ("heatmaps", "offsets", "embedding"):
-            _require_numbers(maps[name], f"{name} of the trunk")
+            require_numbers(maps[name], f"{name} of the trunk")
         return maps
 
     def _maps_of_image(self, maps: dict[str, Tensor]) -> tuple[FloatArray, FloatArray]:
@@ -92,7 +92,7 @@ class Pipeline:
             return average_flip(heatmaps, offsets, self.spec.skeleton)
         return heatmaps[0], offsets[0]
 
-    def _attraction(self, initial: InitialPoses, embedding: FloatArray, watch: "_Stopwatch") -> FloatArray | None:
+    def _attraction(self, initial: InitialPoses, embedding: FloatArray, watch: "Stopwatch") -> FloatArray | None:
         if not uses_attraction(self.spec):
             return None
         if self.adapt is None or len(initial) == 0:
@@ -101,7 +101,7 @@ class Pipeline:
         context = local_context(initial.keypoints, embedding, self.spec)
         watch.lap("context")
         attraction: FloatArray = _run_batch(self.adapt, "context", context)["attraction_maps"]
-        _require_numbers(attraction, "attraction maps")
+        require_numbers(attraction, "attraction maps")
         watch.lap("adapt")
         return attraction
 
@@ -128,15 +128,24 @@ def open_pipeline(
     spec = settled(bundle.spec, decode or bundle.spec.decode, variant.input_size)
 
     def load(name: str) -> Runtime:
+        engine = None
+        if candidate.runtime == "tensorrt":
+
         return open_runtime(
             bundle.local_path(name),
             runtime=candidate.runtime,
             device=candidate.device,
             precision=variant.runtime_precision,
             threads=threads,
+            engine=engine,
         )
 
     trunk, adapt = load(variant.trunk), None if variant.adapt is None else load(variant.adapt)
+    if variant.graphs == "fused":
+        from posesdk.fused import FusedPipeline  # imports this module
+
+        check_fused(trunk, spec, bundle.path)
+        return FusedPipeline(spec, trunk, None, bundle.spec)
     check_graphs(trunk, adapt, spec, bundle.path)
     return Pipeline(spec, trunk, adapt)
 
@@ -171,12 +180,13 @@ def _run_batch(runtime: Runtime, name: str, batch: Tensor) -> dict[str, Tensor]:
     return {output: np.concatenate([part[output] for part in parts]) for output in parts[0]}
 
 
-def _require_numbers(values: Tensor, name: str) -> None:
+def require_numbers(values: Tensor, name: str) -> None:
+    """Raises RuntimeFault for values that are not finite; `name` says what they are."""
     if not np.isfinite(values).all():
         raise RuntimeFault(f"the {name} hold values that are not finite; use another precision, runtime or device")
 
 
-class _Stopwatch:
+class Stopwatch:
     """Milliseconds from lap to lap."""
 
     def __init__(self) -> None:

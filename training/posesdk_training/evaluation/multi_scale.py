@@ -7,6 +7,7 @@ merged poses.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +41,7 @@ def scaled(pipeline: Pipeline, scale: float) -> Pipeline:
         )
     side = max(round(spec.input.side * scale / spec.input.multiple), 1) * spec.input.multiple
     changed = spec.model_copy(update={"input": spec.input.model_copy(update={"side": side})})
-    return Pipeline(changed, pipeline.trunk, pipeline.adapt)
+    return replace(pipeline, spec=changed)
 
 
 def merge_scales(found: Sequence[Estimate], sigmas: NDArray[np.float32]) -> Estimate:

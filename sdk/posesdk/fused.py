@@ -1,0 +1,72 @@
+"""One frame through a fused graph, which does the whole adaptation, too, for a fixed number of candidates."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posesdk.pipeline import Estimate, Pipeline, Stopwatch, require_numbers
+from posesdk.preprocess import make_letterbox
+from posesdk.spec import DecodeSpec, ModelSpec
+from posesdk.variants import Candidate
+
+__all__ = ["FusedPipeline", "prefer_suitable"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FusedPipeline(Pipeline):
+    """A pipeline whose `trunk` is the fused graph; `adapt` is None.
+
+    `exported` is the specification that the graph was made from: flip test, adaptation and center threshold stand in
+    the graph. Raises ValueError for a `spec` that wants others, or more candidates than the graph has places for.
+    """
+
+    exported: ModelSpec
+
+    def __post_init__(self) -> None:
+        """Compares `spec` with what is in the graph."""
+        places = self.trunk.outputs[0].shape[0]
+        settings = (
+            ("the flip test", self.spec.decode.flip_test, self.exported.decode.flip_test),
+            ("center threshold", self.spec.decode.center_threshold, self.exported.decode.center_threshold),
+            ("adaptation", self.spec.adaptation, self.exported.adaptation),
+        )
+        for title, wanted, built in settings:
+            if wanted != built:
+                raise ValueError(
+                    f"a fused graph of {self.spec.name} has {title} built in as {built}, not {wanted}; "
+                    "leave the setting as it is, or take a variant with two graphs"
+                )
+        if places is not None and self.spec.decode.max_people > places:
+            raise ValueError(
+                f"a fused graph of {self.spec.name} refines {places} candidates at most, not max_people "
+                f"{self.spec.decode.max_people}; ask for fewer, or take a variant with two graphs"
+            )
+
+    def run(self, image: NDArray[np.uint8], floor: float = 0.0) -> Estimate:
+        """The poses in an image (H, W, 3) uint8 BGR; every candidate costs the same, so `floor` saves nothing.
+
+        Decoding and adaptation count as `trunk`. Raises RuntimeFault when the backend fails or gives no numbers.
+        """
+        watch = Stopwatch()
+        letterbox = make_letterbox((image.shape[0], image.shape[1]), self.spec.input, self.spec.frame)
+        net = letterbox.warp(image)
+        watch.lap("preprocess")
+        outputs = self.trunk.run({"image": net[None]})
+        for name, values in outputs.items():
+            require_numbers(values, f"{name} of the fused graph")
+        watch.lap("trunk")
+        found = np.flatnonzero(outputs["center_scores"] > 0)[: self.spec.decode.max_people]
+        chosen = self._select(outputs["keypoints"][found], outputs["keypoint_scores"][found], letterbox)
+        watch.lap("postprocess")
+        return Estimate(*chosen, watch.laps)
+
+
+def prefer_suitable(candidates: Sequence[Candidate], model: ModelSpec, decode: DecodeSpec) -> tuple[Candidate, ...]:
+    """The candidates that can be run with these settings of the decoder; all of them where none can.
+
+    Two graphs take any; a fused one has the flip test of `model` and as many places as its `max_people`.
+    """
+    fits = decode.flip_test == model.decode.flip_test and decode.max_people <= model.decode.max_people
+    return tuple(one for one in candidates if fits or one.variant.graphs == "split") or tuple(candidates)
