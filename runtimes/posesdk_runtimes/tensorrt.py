@@ -134,8 +134,44 @@ class TensorRTRuntime:
         return self._outputs
 
     def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Every output by name; ValueError also for a shape outside of what the engine was prepared for."""
+        """Every output by name; ValueError also for a shape outside of what the engine was prepared for.
+
+        A longer batch than that is run in parts, where one input and all outputs have a free first dimension: what
+        stands for itself in each row, as images and persons do in a bundle's graphs, gives the same so.
+        """
         tensors = check_feeds(self._inputs, feeds)
+        parts = self._parts(tensors)
+        if not self._end.alive:
+            raise RuntimeFault(f"cannot run {self._path}: it has been closed; open it again")
+        try:
+            with self._cuda.on(self._index):
+                results = [self._run(part) for part in parts]
+        except PoseSDKError as error:
+            raise type(error)(f"TensorRT failed to run {self._path} on {self.device}: {error}") from error
+        if len(results) == 1:
+            return results[0]
+        return {name: np.concatenate([result[name] for result in results]) for name in results[0]}
+
+    def close(self) -> None:
+        """Frees the engine as soon as no thread runs it any more."""
+        self._end()
+
+    def _run(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        shapes = tuple(tensor.shape for tensor in tensors.values())
+        return self._lanes.use(shapes, lambda lane: lane.run(tensors, self._outputs))
+
+    def _parts(self, tensors: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+        if len(tensors) == 1 and all(spec.shape[:1] == (None,) for spec in (*self._inputs, *self._outputs)):
+            ((name, tensor),) = tensors.items()
+            most = self._limits[name][1][0]
+            parts = [{name: tensor[row : row + most]} for row in range(0, len(tensor), most)] or [tensors]
+        else:
+            parts = [tensors]
+        for part in parts:
+            self._check_sizes(part)
+        return parts
+
+    def _check_sizes(self, tensors: dict[str, Tensor]) -> None:
         for name, (smallest, largest) in self._limits.items():
             shape = tensors[name].shape
             if not all(low <= size <= high for low, size, high in zip(smallest, shape, largest, strict=True)):
@@ -143,18 +179,6 @@ class TensorRTRuntime:
                     f"input {name!r}: expected a shape from {list(smallest)} to {list(largest)}, for which "
                     f"{self._path} was prepared, got {list(shape)}"
                 )
-        if not self._end.alive:
-            raise RuntimeFault(f"cannot run {self._path}: it has been closed; open it again")
-        shapes = tuple(tensor.shape for tensor in tensors.values())
-        try:
-            with self._cuda.on(self._index):
-                return self._lanes.use(shapes, lambda lane: lane.run(tensors, self._outputs))
-        except PoseSDKError as error:
-            raise type(error)(f"TensorRT failed to run {self._path} on {self.device}: {error}") from error
-
-    def close(self) -> None:
-        """Frees the engine as soon as no thread runs it any more."""
-        self._end()
 
     def _read(self, module: Any) -> Any:
         try:
