@@ -19,7 +19,8 @@ from posesdk_runtimes.base import Tensor, TensorSpec
 from posesdk_runtimes.cuda import Cuda, load_cuda
 from posesdk_runtimes.errors import ArtifactError, MissingDependencyError, PoseSDKError, RuntimeFault
 from posesdk_runtimes.feeds import check_feeds
-from posesdk_runtimes.tensorrt_lanes import GraphSwitch, Lane, LanePool
+from posesdk_runtimes.tensorrt_lane import GraphSwitch, Lane
+from posesdk_runtimes.tensorrt_pool import LanePool
 
 __all__ = ["OLDEST", "TensorRTRuntime", "how_to_install", "load_tensorrt", "tensorrt_log", "tensorrt_version"]
 

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from posesdk_runtimes import tensorrt as tensorrt_module
-from posesdk_runtimes import tensorrt_lanes
+from posesdk_runtimes import tensorrt_lane
 from posesdk_runtimes.cuda import Cuda, load_cuda
 from posesdk_runtimes.errors import (
     ArtifactError,
@@ -473,7 +473,7 @@ def test_the_runtime_uses_no_other_member_of_tensorrt() -> None:
     known = {member.split(".")[1] for member in fakes.API}
     enums = {"Runtime", "ILogger", "Dims", "TensorIOMode", "TensorLocation", "__version__"}
     used: dict[str, set[str]] = {"module": set(), "engine": set(), "context": set()}
-    for source in (tensorrt_module, tensorrt_lanes):
+    for source in (tensorrt_module, tensorrt_lane):
         for node in ast.walk(ast.parse(inspect.getsource(source))):
             if isinstance(node, ast.Attribute):
                 owner = ast.unparse(node.value).removeprefix("self.").lstrip("_")
