@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posesdk.bundle import Bundle, Golden
+from posesdk.compare import compare_poses
 from posesdk.manifest import Precision
 from posesdk.pipeline import Estimate, Pipeline, open_pipeline
 from posesdk.preprocess import make_letterbox
@@ -115,37 +116,18 @@ def _scale(pipeline: Pipeline, image: NDArray[np.uint8]) -> float:
 
 
 def _compare(candidate: Candidate, golden: Golden, estimate: Estimate, spec: ModelSpec, scale: float) -> Check:
-    pairs = _pairs(golden, estimate)
-    shifts, scores = np.zeros(0), np.zeros(1)
-    if pairs:
-        expected, found = (list(side) for side in zip(*pairs, strict=True))
-        shifts = scale * np.linalg.norm(golden.keypoints[expected] - estimate.keypoints[found], axis=2).ravel()
-        scores = np.abs(golden.scores[expected] - estimate.scores[found])
+    wanted = Estimate(golden.keypoints, golden.keypoint_scores, golden.scores, {})
+    compared = compare_poses(wanted, estimate, threshold=0.0, sigmas=spec.skeleton.sigma_array)
+    shifts = scale * compared.shifts.ravel()
     allowed = TOLERANCES[candidate.variant.precision]
-    sure = np.flatnonzero(estimate.scores > spec.decode.score_threshold + allowed.score).tolist()
+    sure = spec.decode.score_threshold + allowed.score
     return Check(
         candidate,
         people=len(golden.scores),
-        missing=len(golden.scores) - len(pairs),
-        extra=len(set(sure) - {found for _, found in pairs}),
+        missing=len(compared.missing),
+        extra=int((estimate.scores[compared.extra] > sure).sum()),
         shift=float(shifts.max(initial=0.0)),
         within=float(np.mean(shifts <= allowed.shift)) if len(shifts) else 1.0,
-        score=float(scores.max()),
+        score=float(np.abs(compared.score_changes).max(initial=0.0)),
         milliseconds=sum(estimate.timing.values()),
     )
-
-
-def _pairs(golden: Golden, estimate: Estimate) -> list[tuple[int, int]]:
-    """Each expected person with the nearest one that is left; the best expected person chooses first."""
-    left, pairs = set(range(len(estimate.scores))), []
-    for expected in np.argsort(-golden.scores, kind="stable").tolist():
-        if not left:
-            break
-        distances = {
-            found: float(np.linalg.norm(golden.keypoints[expected] - estimate.keypoints[found], axis=1).mean())
-            for found in left
-        }
-        nearest = min(distances, key=lambda found: distances[found])
-        left.remove(nearest)
-        pairs.append((expected, nearest))
-    return pairs
