@@ -3,7 +3,7 @@
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,13 +28,21 @@ def _silent(progress: BuildProgress) -> None:
     pass
 
 
+def _warn(label: str, reason: str) -> None:
+    _log.warning(
+        "building the TensorRT engine of %s (%s): this takes minutes once; `posesdk prepare` does it ahead of time",
+        label,
+        reason,
+    )
+
+
 @dataclass(frozen=True)
 class EngineOptions:
     """How engines are built; what is None is found out.
 
     `cache` is the folder of engines; `recipe` that of the graph, else the `engine.json` beside it; `label` names the
-    graph for people; `workspace_mib` and `timeout` (seconds) bound a build. `machine`, `free`, `module` and `command`
-    stand in for the machine's own, for another TensorRT than the device's.
+    graph for people; `workspace_mib` and `timeout` (seconds) bound a build. `on_build` is told the label of a graph and
+    why its engine has to be built. `machine`, `free`, `module` and `command` stand in for the machine's own.
     """
 
     cache: Path | None = None
@@ -43,6 +51,7 @@ class EngineOptions:
     workspace_mib: int | None = None
     timeout: float = TIMEOUT
     on_progress: OnProgress = _silent
+    on_build: Callable[[str, str], None] = _warn
     machine: Machine | None = None
     free: FreeMemory | None = None
     module: str = "tensorrt"
@@ -132,11 +141,7 @@ class _Wanted:
 
 def _build_once(wanted: _Wanted, cache: EngineCache, settings: EngineOptions) -> Engine:
     reason = cache.explain_miss(wanted.key, wanted.label)
-    _log.warning(
-        "building the TensorRT engine of %s (%s): this takes minutes once; `posesdk prepare` does it ahead of time",
-        wanted.label,
-        reason,
-    )
+    settings.on_build(wanted.label, reason)
     start = time.monotonic()
     deadline = start + settings.timeout
     with cache.building(deadline, _Waiting(settings.on_progress, wanted.label)):

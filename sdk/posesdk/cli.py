@@ -188,6 +188,31 @@ def verify(
         run_verify(VerifyRequest(opened, candidates, pictures, Gate(max_ap_drop, min_oks), json, threads))
 
 
+@app.command(short_help="Build a bundle's TensorRT engines ahead of time.")
+def prepare(
+    bundle: Annotated[
+        Path | None, typer.Argument(readable=False, help="A bundle; the default model if none is named.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cuda, cuda:N.")] = "cuda:0",
+    precision: Annotated[str, typer.Option(help="auto, or the variant's: fp32, fp16, int8.")] = "auto",
+    workspace: Annotated[int | None, typer.Option(metavar="MIB", min=1, help="Most scratch memory of a layer.")] = None,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", min=1, help="Longest time for one engine.")] = 3600,
+    prune: Annotated[bool, typer.Option("--prune", help="Remove outdated engines of the same graphs.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Build the engines that TensorRT runs a bundle with, so that its first start takes seconds."""
+    with reporting():
+        from posesdk.bundle import default_bundle_path, open_bundle
+        from posesdk.prepare_command import Settings, run_prepare
+
+        opened = open_bundle(bundle or default_bundle_path())
+        try:
+            run_prepare(opened, Settings(device, precision, workspace, timeout, prune, json))
+        except ValueError as error:  # a name that does not exist, or that this bundle does not have
+            show_error(error)
+            raise typer.Exit(USAGE) from error
+
+
 @app.command(short_help="Say what is installed here, and what to do about the rest.")
 def doctor() -> None:
     """Look at what is installed, which devices there are, and say what to do about what is missing."""

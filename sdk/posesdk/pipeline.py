@@ -128,12 +128,18 @@ def open_pipeline(
     spec = settled(bundle.spec, decode or bundle.spec.decode, variant.input_size)
 
     def load(name: str) -> Runtime:
+        engine = None
+        if candidate.runtime == "tensorrt":
+            from posesdk.engines import engine_options  # what it loads is of use for engines only
+
+            engine = engine_options(bundle, name)
         return open_runtime(
             bundle.local_path(name),
             runtime=candidate.runtime,
             device=candidate.device,
             precision=variant.runtime_precision,
             threads=threads,
+            engine=engine,
         )
 
     trunk, adapt = load(variant.trunk), None if variant.adapt is None else load(variant.adapt)
