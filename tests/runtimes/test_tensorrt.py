@@ -584,4 +584,5 @@ def test_a_real_engine_on_a_gpu_gives_the_numbers_from_eight_threads(
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(work, range(8)))
     runtime.close()
-    assert not [message for message in caplog.messages if "without CUDA graphs" in message]
+    if name == "tensorrt":  # an engine of tensorrt-rtx can only be captured if it was built for it
+        assert not [message for message in caplog.messages if "without CUDA graphs" in message]
