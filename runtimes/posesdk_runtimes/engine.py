@@ -4,7 +4,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from posesdk_runtimes.engine_cache import EngineCache, Entry, default_cache_folder
@@ -24,8 +24,22 @@ TIMEOUT = 3600.0
 _log = logging.getLogger(__name__)
 
 
-def _silent(progress: BuildProgress) -> None:
-    pass
+_NEWS = 30.0
+"""Seconds between two lines about a build in the log."""
+
+
+class _News:
+    """Writes the state of a build into the log now and then, for those who did not ask to be told."""
+
+    def __init__(self) -> None:
+        self._next = _NEWS
+
+    def __call__(self, progress: BuildProgress) -> None:
+        if progress.seconds < self._next:
+            return
+        self._next = progress.seconds + _NEWS
+        part = "" if progress.part is None else f", {progress.part:.0%}"
+        _log.warning("%s%s, %.0f s so far", progress.phase, part, progress.seconds)
 
 
 def _warn(label: str, reason: str) -> None:
@@ -50,7 +64,7 @@ class EngineOptions:
     label: str | None = None
     workspace_mib: int | None = None
     timeout: float = TIMEOUT
-    on_progress: OnProgress = _silent
+    on_progress: OnProgress = field(default_factory=_News)
     on_build: Callable[[str, str], None] = _warn
     machine: Machine | None = None
     free: FreeMemory | None = None

@@ -90,8 +90,9 @@ class EngineCache:
         return entry
 
     def prune(self, keep: EngineKey, label: str) -> list[Entry]:
-        """Removes the other engines of the same graph or name; what was removed."""
-        removed = [entry for entry in self._related(keep, label) if entry.path.stem != keep.digest]
+        """Removes the other engines of the same graph or name for the same kind of GPU; what was removed."""
+        others = [entry for entry in self._related(keep, label) if entry.path.stem != keep.digest]
+        removed = [entry for entry in others if entry.key["gpu"] == keep.gpu]
         for entry in removed:
             entry.path.with_suffix(".json").unlink(missing_ok=True)
             entry.path.unlink(missing_ok=True)

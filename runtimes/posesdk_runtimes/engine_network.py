@@ -102,11 +102,12 @@ def _weakly_typed(vendor: Vendor, job: Job) -> Network:
     network = _parse(vendor, job, strong=False)
     kinds, builder = vendor.trt.BuilderFlag, vendor.builder
     types = _types(network.definition)
+    quantizes = any(layer.type == vendor.trt.LayerType.QUANTIZE for layer in _layers(network.definition))
     flags = []
     if job.precision == "f16" or "HALF" in types:
         _require(builder, "platform_has_fast_fp16", "fp16")
         flags.append(kinds.FP16)
-    if "INT8" in types:
+    if quantizes:
         _require(builder, "platform_has_fast_int8", "int8")
         flags.append(kinds.INT8)
     if "HALF" in types and hasattr(kinds, "OBEY_PRECISION_CONSTRAINTS"):

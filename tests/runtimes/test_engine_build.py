@@ -168,6 +168,20 @@ def test_the_process_keeps_standard_output_for_its_protocol(tmp_path: Path, sing
     assert events[-1]["size"] == (tmp_path / "e").stat().st_size
 
 
+def test_a_builder_that_nobody_listens_to_any_more_ends() -> None:
+    program = (
+        f"import sys, time; sys.path[:] = {[entry for entry in sys.path if entry]!r}\n"
+        "from posesdk_runtimes import engine_build\n"
+        "engine_build.BEAT = 0.05\n"
+        "with engine_build.Channel().beating(): time.sleep(60)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert json.loads(process.stdout.readline()) == {"event": "alive"}
+    process.stdout.close()
+    assert process.wait(10) == 1
+
+
 def test_a_job_survives_its_way_through_json() -> None:
     for recipe in (None, IMAGE):
         job = Job("a.onnx", "b", "f16", recipe, 5, "m")

@@ -355,15 +355,27 @@ def test_waiting_has_a_limit_too(bench: Bench) -> None:
         bench.ensure(timeout=0.3)
 
 
-def test_pruning_keeps_the_engine_in_use_and_those_of_other_graphs(bench: Bench) -> None:
+def test_pruning_keeps_the_engine_in_use_and_those_of_other_graphs_and_gpus(bench: Bench) -> None:
     bench.ensure(label="nano/trunk", machine=replace(ORIN, tensorrt="8.6.2"))
+    thor = bench.ensure(label="nano/trunk", machine=replace(ORIN, gpu="Thor"))
     kept = bench.ensure(label="nano/trunk")
     bench.graph.write_bytes(b"another model")
     other = bench.ensure(label="small/trunk")
     removed = EngineCache(bench.cache).prune(kept.key, kept.label)
     assert [entry.key["tensorrt"] for entry in removed] == ["8.6.2"]
-    assert {path.stem for path in bench.cache.glob("*.engine")} == {kept.path.stem, other.path.stem}
-    assert {path.stem for path in bench.cache.glob("*.json")} == {kept.path.stem, other.path.stem}
+    assert {path.stem for path in bench.cache.glob("*.engine")} == {engine.path.stem for engine in (kept, other, thor)}
+    assert {path.stem for path in bench.cache.glob("*.json")} == {engine.path.stem for engine in (kept, other, thor)}
+
+
+def test_a_long_build_writes_to_the_log_unless_someone_listens(
+    bench: Bench, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("posesdk_runtimes.engine._NEWS", 0.2)
+    bench.ensure("slow")
+    assert re.search(r"building, 25%, \d s so far", caplog.text)
+    caplog.clear()
+    bench.ensure("slow", machine=replace(ORIN, gpu="Thor"), on_progress=lambda progress: None)
+    assert "so far" not in caplog.text
 
 
 def test_the_builder_sees_the_wanted_gpu_only(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
