@@ -144,6 +144,8 @@ def _configure(vendor: Vendor, job: Job, network: Network) -> Any:
     config.clear_flag(vendor.trt.BuilderFlag.TF32)  # it would round float32 layers to 10 bits
     for flag in network.flags:
         config.set_flag(flag)
+    if vendor.trt.__version__.startswith("8."):  # else one context has the profile for itself; from 10 on always so
+        config.set_preview_feature(vendor.trt.PreviewFeature.PROFILE_SHARING_0806, True)
     profile = make_profile(vendor, network.definition, job.recipe)
     if profile is not None and config.add_optimization_profile(profile) < 0:
         raise vendor.messages.fault("shapes", f"TensorRT {vendor.trt.__version__} refuses the recipe's shapes")
