@@ -23,6 +23,7 @@ __all__ = ["INSTALL", "RtxCheck", "check_with_rtx", "require_parsed", "rtx_versi
 INSTALL = "pip install 'posesdk[convert-nvidia]'"
 MIB = 1024**2
 _DISTRIBUTION, _MODULE = "tensorrt-rtx", "tensorrt_rtx"
+_KEPT = ("INTERNAL_ERROR", "ERROR", "WARNING")
 _WRONG_TYPE = "UINT8"
 """In a parser's warning: a quantization to uint8 that TensorRT would take for int8, with wrong ranges."""
 
@@ -131,7 +132,7 @@ def _built(trt: Any, builder: Any, network: Any, recipe: GraphRecipe, check: Rtx
     engine = builder.build_serialized_network(network, config)
     seconds = round(time.perf_counter() - start, 2)
     if engine is None:
-        reasons = tuple(text for severity, text in log.messages if severity in ("ERROR", "INTERNAL_ERROR"))
+        reasons = tuple(text for severity, text in log.messages if severity != "WARNING")
         return replace(check, errors=reasons or ("no engine was built",), seconds=seconds)
     return replace(check, seconds=seconds, engine_mib=round(engine.nbytes / MIB, 2))
 
@@ -160,6 +161,7 @@ def _log() -> Any:
             self.messages: list[tuple[str, str]] = []
 
         def log(self, severity: Any, msg: str) -> None:
-            self.messages.append((severity.name, msg))
+            if severity.name in _KEPT:
+                self.messages.append((severity.name, msg))
 
     return Log()
