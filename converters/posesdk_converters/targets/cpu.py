@@ -1,48 +1,67 @@
 """`--target cpu`: OpenVINO IR for CPUs, beside the portable graphs."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from posesdk.manifest import Precision, Variant
-from posesdk_converters.target import ALL_QUANTIZED, Conversion, FloatLayers
-from posesdk_runtimes.errors import MissingDependencyError
-from posesdk_runtimes.openvino import shared_core
+from posesdk_converters.nncf_int8 import import_nncf, quantize
+from posesdk_converters.openvino_ir import find_layers, read_graph, save_ir
+from posesdk_converters.target import ALL_QUANTIZED, Conversion, FloatLayers, Graph
+from posesdk_runtimes.base import Tensor
+from posesdk_runtimes.openvino import import_openvino
 
 SUMMARY = "OpenVINO IR for x86 and Arm CPUs"
-PRECISIONS: tuple[Precision, ...] = ("fp32",)
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")
+
+Arithmetic = Literal["f32", "bf16"]
+ARITHMETIC: dict[Precision, Arithmetic] = {"bf16": "bf16"}
+"""What is not f32. Named for every variant, since OpenVINO's default on a CPU with bfloat16 moves keypoints."""
 
 
 def convert(
     conversion: Conversion, precision: Precision, *, float_layers: FloatLayers = ALL_QUANTIZED
 ) -> tuple[Variant, ...]:
-    """Writes each graph as .xml and .bin in float32, to be run in float32."""
+    """Writes each graph as .xml and .bin: float32, float32 stored as float16, or int8; bf16 is float32 run in bfloat16.
+
+    Raises ValueError for int8 without calibration inputs and for a layer that the graphs do not have.
+    """
     portable = conversion.portable
-    folder = "cpu-fp32"
-    (conversion.folder / folder).mkdir()
-    graphs = {"trunk": portable.trunk, "adapt": portable.adapt}
-    paths = {name: f"{folder}/{name}.xml" for name, source in graphs.items() if source is not None}
-    for name, path in paths.items():
-        _to_ir(conversion.folder / str(graphs[name]), conversion.folder / path)
+    name = f"cpu-{precision}"
+    (conversion.folder / name).mkdir(exist_ok=True)
+    sources: dict[Graph, str | None] = {"trunk": portable.trunk, "adapt": portable.adapt}
+    paths: dict[Graph, str] = {graph: f"{name}/{graph}.xml" for graph, source in sources.items() if source}
+    for graph, path in paths.items():
+        source = conversion.folder / str(sources[graph])
+        kept = float_layers.get(graph, ())
+        if precision == "int8":
+            _write_int8(conversion, graph, source, conversion.folder / path, kept)
+        else:
+            save_ir(read_graph(source), conversion.folder / path, half=precision == "fp16")
+    conversion.notes["openvino"] = import_openvino().__version__
     variant = Variant(
-        name=folder,
+        name=name,
         runtime=("openvino",),
         devices=("cpu",),
-        precision="fp32",
+        precision=precision,
         trunk=paths["trunk"],
         adapt=paths.get("adapt"),
-        # Named, since OpenVINO's default on a CPU with bfloat16 moves keypoints by whole pixels.
-        runtime_precision="f32",
+        runtime_precision=ARITHMETIC.get(precision, "f32"),
         input_size=portable.input_size,
+        float_layers=tuple(layer for graph in paths for layer in float_layers.get(graph, ())),
     )
     return (variant,)
 
 
-def _to_ir(source: Path, target: Path) -> None:
-    try:
-        core = shared_core()
-        import openvino
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"converting {source.name} for target cpu: OpenVINO cannot be imported ({error}); "
-            "install it with `pip install 'posesdk[convert]'`"
-        ) from error
-    openvino.save_model(core.read_model(source), target, compress_to_fp16=False)
+def _write_int8(conversion: Conversion, graph: Graph, source: Path, target: Path, kept: Sequence[str]) -> None:
+    feeds = conversion.feeds
+    if feeds is None or not feeds.trunk:
+        raise ValueError("target cpu: int8 needs calibration images; give some with --calibration")
+    inputs: tuple[Tensor, ...] = {"trunk": feeds.trunk, "adapt": feeds.adapt}[graph]
+    model = read_graph(source)
+    if inputs:
+        conversion.notes["nncf"] = import_nncf().__version__
+        model = quantize(model, inputs, float_layers=find_layers(model, source, kept))
+    else:
+        conversion.notes["cpu-int8"] = f"{graph} is float: nobody was found in the calibration images"
+    save_ir(model, target)
