@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from posesdk.fused import FusedPipeline
 from posesdk.manifest import Variant
 from posesdk.pipeline import Estimate, Pipeline, settled
 from posesdk.preprocess import make_letterbox
 from posesdk.spec import ModelSpec
 from posesdk_converters.noise import RecordedRuntime, add_noise
 from posesdk_converters.onnx import relative_error
-from posesdk_runtimes.base import Runtime
 from posesdk_runtimes.errors import GateError
 from posesdk_runtimes.registry import available_runtimes, open_runtime
 from posesdk_training.models.logocap import LogoCap
@@ -66,13 +66,16 @@ class Parity:
 
 
 class Reference:
-    """What the torch model finds in some images, and which of its keypoints rounding alone could move."""
+    """What the torch model finds in some images, and which of its keypoints rounding alone could move.
 
-    def __init__(self, model: LogoCap, images: Sequence[Image]) -> None:
+    `spec` replaces the model's own: another input size, another number of candidates.
+    """
+
+    def __init__(self, model: LogoCap, images: Sequence[Image], *, spec: ModelSpec | None = None) -> None:
         self.images = tuple(images)
+        used = spec or model.spec
         # Every pose is compared, also those that the suppression would drop.
-        decode = model.spec.decode.model_copy(update={"nms_distance": 0.0})
-        self.spec = model.spec.model_copy(update={"decode": decode})
+        self.spec = used.model_copy(update={"decode": used.decode.model_copy(update={"nms_distance": 0.0})})
         self.pipeline = torch_pipeline(model, self.spec)
         recorded = replace(self.pipeline, trunk=RecordedRuntime(self.pipeline.trunk))
         noisy = [add_noise(recorded, NOISE, seed) for seed in range(NOISY_RUNS)]
@@ -104,7 +107,7 @@ class Reference:
             median_px=float(np.median(distances[found])) if found.any() else 0.0,
             max_px=float(distances[found].max(initial=0)),
             max_score=float(scores[near].max(initial=0)),
-            max_map=max(_map_error(pipeline.trunk, self.pipeline.trunk, image, self.spec) for image in self.images),
+            max_map=max(_map_error(pipeline, self.pipeline, image) for image in self.images),
         )
 
 
@@ -144,6 +147,9 @@ def open_pipeline(spec: ModelSpec, folder: Path, variant: Variant, runtime: str)
     trunk = open_runtime(folder / variant.trunk, runtime=runtime, precision=precision)
     adapt = None
     try:
+        if variant.graphs == "fused":
+            yield FusedPipeline(settled(spec, spec.decode, variant.input_size), trunk, None, spec)
+            return
         if variant.adapt is not None:
             adapt = open_runtime(folder / variant.adapt, runtime=runtime, precision=precision)
         yield Pipeline(settled(spec, spec.decode, variant.input_size), trunk, adapt)
@@ -167,10 +173,13 @@ def pose_distances(found: Estimate, wanted: Estimate) -> tuple[Floats, Floats]:
     return distance.astype(np.float32), np.abs(wanted.keypoint_scores - found.keypoint_scores[nearest])
 
 
-def _map_error(trunk: Runtime, reference: Runtime, image: Image, spec: ModelSpec) -> float:
-    letterbox = make_letterbox((image.shape[0], image.shape[1]), spec.input, spec.frame)
+def _map_error(pipeline: Pipeline, reference: Pipeline, image: Image) -> float:
+    """`relative_error` of the maps of both trunks; a fused graph does not give its maps."""
+    if isinstance(pipeline, FusedPipeline):
+        return 0.0
+    letterbox = make_letterbox((image.shape[0], image.shape[1]), reference.spec.input, reference.spec.frame)
     feeds = {"image": letterbox.warp(image)[None]}
-    found, wanted = trunk.run(feeds), reference.run(feeds)
+    found, wanted = pipeline.trunk.run(feeds), reference.trunk.run(feeds)
     return max(relative_error(found[name], value) for name, value in wanted.items())
 
 
