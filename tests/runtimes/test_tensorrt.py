@@ -17,6 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from posesdk.bundle import default_bundle_path, open_bundle
+from posesdk.pipeline import Pipeline, open_pipeline
+from posesdk.variants import select_variant
 from posesdk_runtimes import engine_build, tensorrt_lane
 from posesdk_runtimes import tensorrt as tensorrt_module
 from posesdk_runtimes.cuda import Cuda, load_cuda
@@ -459,6 +462,43 @@ def test_sizes_that_the_engine_cannot_compute_are_a_runtime_fault_and_harm_nothi
 def test_outputs_whose_size_depends_on_values_are_refused(open_engine: Opener) -> None:
     with pytest.raises(RuntimeFault, match=r"'doubled'.*depends on values"):
         open_engine(open_outputs=True).run({"image": picture(1, 1)})
+
+
+def test_a_bundle_through_it_gives_the_poses_of_onnxruntime(cudart: Any, tmp_path: Path) -> None:
+    cv2 = pytest.importorskip("cv2")
+    bundle = open_bundle(default_bundle_path())
+    (candidate,) = select_variant(bundle.manifest, "onnxruntime", "cpu", "fp32")
+    reference = open_pipeline(bundle, candidate, threads=1)
+    assert reference.adapt is not None
+    golden = bundle.golden()
+    assert golden is not None
+    image = cv2.imdecode(np.frombuffer(golden.image, np.uint8), cv2.IMREAD_COLOR)
+    images = [image, image[:, ::-1], image, np.ascontiguousarray(image.transpose(1, 0, 2)), image, image]
+    variant = candidate.variant
+    assert variant.adapt is not None
+    rows = [size or 0 for size in reference.adapt.inputs[0].shape[1:]]
+    profiles = {
+        variant.trunk: {"image": [[1, 32, 32, 3], [1, 256, 320, 3], [1, 320, 320, 3]]},
+        variant.adapt: {"context": [[1, *rows], [1, *rows], [2, *rows]]},  # three persons run in parts
+    }
+    module, cuda = fakes.make_tensorrt(cudart), Cuda(cudart, "libcudart.so")
+    opened = []
+    for graph, profile in profiles.items():
+        path = tmp_path / f"{len(opened)}.engine"
+        path.write_bytes(fakes.onnx_engine_bytes(bundle.local_path(graph), profile))
+        opened.append(TensorRTRuntime(path, module=module, cuda=cuda, use_graphs=True))
+    pipeline = Pipeline(reference.spec, *opened)
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(pipeline.run, images))
+    for estimate, image in zip(found, images, strict=True):
+        wanted = reference.run(image)
+        assert len(wanted.scores) >= 1
+        np.testing.assert_array_equal(estimate.keypoints, wanted.keypoints)
+        np.testing.assert_array_equal(estimate.keypoint_scores, wanted.keypoint_scores)
+    assert cudart.calls["cudaEventSynchronize"] > 2 * len(images)  # persons were run in parts
+    pipeline.close()
+    reference.close()
+    assert cudart.live() == {}
 
 
 def test_a_module_that_is_missing_or_too_old_is_told_with_what_installs_it(
