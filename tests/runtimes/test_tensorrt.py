@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ import pytest
 from posesdk.bundle import default_bundle_path, open_bundle
 from posesdk.pipeline import Pipeline, open_pipeline
 from posesdk.variants import select_variant
-from posesdk_runtimes import engine_build, tensorrt_lane
+from posesdk_runtimes import tensorrt_lane
 from posesdk_runtimes import tensorrt as tensorrt_module
 from posesdk_runtimes.cuda import Cuda, load_cuda
 from posesdk_runtimes.errors import (
@@ -217,30 +217,6 @@ def test_callers_wait_where_no_further_context_can_be_had(
         images = [picture(seed, 1 + seed % 3) for seed in range(40)]
         assert list(pool.map(lambda image: run(runtime, image), images)) == [by_hand(image) for image in images]
     assert len(cudart.contexts) == len(cudart.streams) == contexts
-
-
-@pytest.mark.parametrize(("version", "calls"), [("8.6.2", [("sharing", True)]), ("10.3.0", [])])
-def test_engines_of_8_6_are_built_to_share_their_profile(version: str, calls: list[Any]) -> None:
-    made: list[Any] = []
-
-    class Config:
-        def set_memory_pool_limit(self, pool: Any, pool_size: int) -> None: ...
-
-        def clear_flag(self, flag: Any) -> None: ...
-
-        def set_preview_feature(self, feature: Any, enable: bool) -> None:
-            made.append((feature, enable))
-
-    module = SimpleNamespace(
-        __version__=version,
-        MemoryPoolType=SimpleNamespace(WORKSPACE=0),
-        BuilderFlag=SimpleNamespace(TF32=0),
-        PreviewFeature=SimpleNamespace(PROFILE_SHARING_0806="sharing"),
-    )
-    vendor = SimpleNamespace(trt=module, builder=SimpleNamespace(create_builder_config=Config))
-    network = SimpleNamespace(flags=(), definition=SimpleNamespace(num_inputs=0))
-    engine_build._configure(vendor, SimpleNamespace(workspace_mib=1, recipe=None), network)  # type: ignore[arg-type]
-    assert made == calls
 
 
 def test_what_tensorrt_says_arrives_in_the_error_and_not_on_the_screen(
