@@ -26,7 +26,7 @@ from posesdk_runtimes.engine_network import Network, Vendor, make_profile, parse
 from posesdk_runtimes.errors import MissingDependencyError
 from posesdk_runtimes.tensorrt import load_tensorrt
 
-__all__ = ["Channel", "Phases", "build", "main"]
+__all__ = ["Channel", "Phases", "build", "configure", "main"]
 
 BEAT = 1.0
 """Seconds between two signs of life."""
@@ -114,7 +114,7 @@ def build(job: Job, channel: Channel) -> None:
     vendor = Vendor(trt, logger, trt.Builder(logger), messages)
     channel.send("progress", phase="reading the graph", part=None)
     network = parse_network(vendor, job)
-    config = _configure(vendor, job, network)
+    config = configure(vendor, job, network)
     monitor = _monitor(trt, channel)
     if monitor is not None:
         config.progress_monitor = monitor
@@ -138,13 +138,14 @@ def main() -> None:
             sys.exit(1)
 
 
-def _configure(vendor: Vendor, job: Job, network: Network) -> Any:
+def configure(vendor: Vendor, job: Job, network: Network) -> Any:
+    """The builder's configuration. Raises BuildFault for shapes that do not fit."""
     config = vendor.builder.create_builder_config()
     config.set_memory_pool_limit(vendor.trt.MemoryPoolType.WORKSPACE, job.workspace_mib * MIB)
     config.clear_flag(vendor.trt.BuilderFlag.TF32)  # it would round float32 layers to 10 bits
     for flag in network.flags:
         config.set_flag(flag)
-    if vendor.trt.__version__.startswith("8."):  # else one context has the profile for itself; from 10 on always so
+    if not vendor.has_strong:  # TensorRT 8.6: without it, only one caller at a time could use the engine
         config.set_preview_feature(vendor.trt.PreviewFeature.PROFILE_SHARING_0806, True)
     profile = make_profile(vendor, network.definition, job.recipe)
     if profile is not None and config.add_optimization_profile(profile) < 0:

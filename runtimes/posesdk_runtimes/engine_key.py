@@ -17,8 +17,8 @@ __all__ = ["EngineKey", "Machine", "device_index", "differences", "inspect_machi
 
 RULES = 1
 """Raised when the same fields would be built in another way by a newer version of this package."""
-FLAGS = ("no-tf32",)
-"""Builder flags that are the same for every engine."""
+FLAGS = ("no-tf32", "profile-sharing")
+"""What is set for every engine."""
 _L4T_FILE = Path("/etc/nv_tegra_release")
 _CHUNK = 1 << 20
 _TITLES = {

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from posesdk_runtimes.engine import EngineOptions, ensure_engine, open_as_engine
-from posesdk_runtimes.engine_build import Phases
+from posesdk_runtimes.engine_build import Phases, configure
 from posesdk_runtimes.engine_job import BuildFault, Job, Messages
 from posesdk_runtimes.engine_key import Machine
 from posesdk_runtimes.engine_network import Vendor, make_profile, parse_network
@@ -314,6 +314,24 @@ def test_a_gpu_that_lacks_the_precision_is_named(
 def test_float16_of_a_float32_graph_is_refused_by_11() -> None:
     with pytest.raises(BuildFault, match=r"tensorrt 11\.4\.0 computes in the types of the graph"):
         parse_network(stand_in("11.4.0", FLOAT), Job("a.onnx", "b", "f16", None, 64))
+
+
+@pytest.mark.parametrize(("version", "shared"), [("8.6.2", ["PROFILE_SHARING_0806"]), ("10.3.0", []), ("11.4.0", [])])
+def test_tensor_float_32_is_off_and_profiles_are_shared(version: str, shared: list[str]) -> None:
+    vendor, set_flags, cleared, previews = stand_in(version, MIXED), [], [], []
+    config = types.SimpleNamespace(
+        set_memory_pool_limit=lambda pool, size: None,
+        set_flag=lambda flag: set_flags.append(flag.name),
+        clear_flag=lambda flag: cleared.append(flag.name),
+        set_preview_feature=lambda feature, on: previews.append(feature),
+    )
+    vendor.builder.create_builder_config = lambda: config
+    vendor.trt.MemoryPoolType = types.SimpleNamespace(WORKSPACE="workspace")
+    vendor.trt.PreviewFeature = types.SimpleNamespace(PROFILE_SHARING_0806="PROFILE_SHARING_0806")
+    job = Job("a.onnx", "b", "f32", None, 64)
+    assert configure(vendor, job, parse_network(vendor, job)) is config
+    assert (cleared, previews) == (["TF32"], shared)
+    assert set_flags == (["FP16", OBEY] if shared else [])
 
 
 def test_fixed_shapes_need_no_profile() -> None:
