@@ -213,6 +213,26 @@ def prepare(
             raise typer.Exit(USAGE) from error
 
 
+@app.command(short_help="Write what an app needs to run a mobile bundle.")
+def handover(
+    bundle: Annotated[Path, typer.Argument(readable=False, help="A bundle of --target mobile.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FOLDER", readable=False, help="A new or empty folder.")
+    ],
+    precision: Annotated[str, typer.Option(help="auto, or the variant's: fp32, fp16, int8.")] = "auto",
+) -> None:
+    """Write the files, the decoder's description and its golden tensors for an app in another language."""
+    with reporting():
+        from posesdk.bundle import open_bundle
+        from posesdk.handover import write_handover
+
+        try:
+            written = write_handover(open_bundle(bundle), output, precision=precision)
+        except ValueError as error:  # nothing for mobile, or not in that precision
+            raise typer.BadParameter(str(error)) from error
+        show_line(f"wrote {written}; begin with {written / 'DECODER.md'}")
+
+
 @app.command(short_help="Say what is installed here, and what to do about the rest.")
 def doctor() -> None:
     """Look at what is installed, which devices there are, and say what to do about what is missing."""
