@@ -43,7 +43,7 @@ class Drawn:
         smooth = np.stack([cv2.resize(one, (width, height), interpolation=cv2.INTER_CUBIC) for one in rough])
         return {
             "heatmaps": 1 / (1 + np.exp(-6 * smooth[None])),
-            "offsets": random.normal(0, 6, (1, 2 * count, height, width)).astype(np.float32),
+            "offsets": random.normal(0, 3, (1, 2 * count, height, width)).astype(np.float32),
             "embedding": random.normal(0, 1, (1, height, width, 3)).astype(np.float32),
         }
 
