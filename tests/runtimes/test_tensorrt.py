@@ -20,8 +20,8 @@ import pytest
 from posesdk.bundle import default_bundle_path, open_bundle
 from posesdk.pipeline import Pipeline, open_pipeline
 from posesdk.variants import select_variant
-from posesdk_runtimes import tensorrt_lane
 from posesdk_runtimes import tensorrt as tensorrt_module
+from posesdk_runtimes import tensorrt_lane
 from posesdk_runtimes.cuda import Cuda, load_cuda
 from posesdk_runtimes.errors import (
     ArtifactError,
@@ -299,6 +299,36 @@ def test_a_failure_anywhere_gives_everything_back_and_the_next_run_works(
             break
     assert not tripped
     assert failed > 20
+
+
+@pytest.mark.parametrize("closed_at", [None, 20], ids=["to the end", "closed on the way"])
+def test_failures_under_eight_threads_leave_nothing_behind_and_no_wrong_number(
+    open_engine: Opener, cudart: Any, closed_at: int | None
+) -> None:
+    runtime = open_engine(use_graphs=True, contexts=1000)
+    cudart.delay = 0.0003
+
+    def work(thread: int) -> int:
+        draw = np.random.default_rng(thread)
+        right = 0
+        for turn in range(40):
+            if draw.random() < 0.05:
+                cudart.countdown = int(draw.integers(12))
+            if (thread, turn) == (0, closed_at):
+                runtime.close()
+            image = picture(100 * thread + turn, int(draw.choice([1, 1, 1, 3, 9])))
+            try:
+                assert run(runtime, image) == by_hand(image)
+                right += 1
+            except RuntimeFault as error:
+                assert re.search("out of memory|closed", str(error))  # noqa: PT017
+        return right
+
+    with ThreadPoolExecutor(8) as pool:
+        assert min(pool.map(work, range(8))) > 0
+    cudart.countdown = None
+    runtime.close()
+    assert cudart.live() == {}
 
 
 def test_closing_frees_all_and_running_then_raises(open_engine: Opener, cudart: Any) -> None:
