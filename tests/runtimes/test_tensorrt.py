@@ -325,7 +325,7 @@ def test_failures_under_eight_threads_leave_nothing_behind_and_no_wrong_number(
         return right
 
     with ThreadPoolExecutor(8) as pool:
-        assert min(pool.map(work, range(8))) > 0
+        assert max(pool.map(work, range(8))) >= 10
     cudart.countdown = None
     runtime.close()
     assert cudart.live() == {}
