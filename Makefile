@@ -45,5 +45,5 @@ default-model: setup
 	$(PYTHON_BIN)/posesdk-train evaluate $(MODELS)/default.safetensors --annotations $(DATA)/coco_eval/keypoints.json \
 		--images $(DATA)/coco_eval/images --no-people $(DATA)/no_people_eval/images --accuracy build/accuracy.json
 	$(PYTHON_BIN)/posesdk-convert $(MODELS)/default.safetensors --target onnx --accuracy build/accuracy.json \
-		--output $(MODELS)/default.posebundle
+		--report build/default-report --output $(MODELS)/default.posebundle
 	$(PYTHON_BIN)/posesdk selftest

@@ -101,7 +101,7 @@ class Manifest(_Value):
     id: Name
     version: Name
     model: ModelSpec
-    needs: str = OLDEST_READER
+    needs: Annotated[str, Field(pattern=r"^\d+(\.\d+)*$")] = OLDEST_READER
     created: Created | None = None
     variants: Annotated[tuple[Variant, ...], Field(min_length=1)]
     files: tuple[BundleFile, ...]

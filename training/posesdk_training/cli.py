@@ -30,8 +30,10 @@ __all__ = ["app", "main"]
 def recipes() -> None:
     """List the shipped recipes, with the first line of what they say of themselves."""
     with reporting():
-        for name in recipe_names():
-            show_line(f"{name:20}{recipe_path(name).read_text().partition(chr(10))[0].lstrip('# ')}")
+        names = recipe_names()
+        width = max(map(len, names)) + 2
+        for name in names:
+            show_line(f"{name:{width}}{recipe_path(name).read_text().partition(chr(10))[0].lstrip('# ')}")
 
 
 SECTIONS: dict[str, dict[str, tuple[Callable[..., None], str]]] = {
