@@ -19,6 +19,7 @@ from posesdk_converters.activations import observe
 from posesdk_converters.calibration import Feeds
 from posesdk_converters.engine_profiles import engine_recipes
 from posesdk_converters.fp16 import to_half, too_large
+from posesdk_converters.fused import variant_of_fused
 from posesdk_converters.onnx import relative_error
 from posesdk_converters.opset import with_opset
 from posesdk_converters.qdq_s8 import activation_ranges, check_quantized, quantizable, quantize
@@ -57,7 +58,9 @@ def convert_for(
 ) -> tuple[Variant, ...]:
     """Writes the graphs of one precision, with their recipe, into `<platform>-<precision>`.
 
-    Raises GateError for a graph that TensorRT would not take, SourceError for calibration images without people.
+    Where the conversion asks for it, a float precision has the fused graph as a second variant. Raises GateError for a
+    graph that TensorRT would not take, SourceError for calibration images without people, ValueError for a model that
+    cannot be fused.
     """
     folder, portable = f"{platform.name}-{precision}", conversion.portable
     (conversion.folder / folder).mkdir(exist_ok=True)
@@ -74,7 +77,11 @@ def convert_for(
         require_parsed(conversion.folder / path, recipes[graph], precision)
     write_recipes(conversion.folder / folder / RECIPE_NAME, {graph: recipes[graph] for graph in paths})
     conversion.notes[_NVIDIA_NOTE] = rtx_version() or "not installed: the graphs were not parsed by NVIDIA's parser"
-    return (_variant(folder, precision, paths, conversion, float_layers),)
+    variants = (_variant(folder, precision, paths, conversion, float_layers),)
+    if conversion.fused and precision != "int8":
+        name, opset, workspace = platform.name, platform.opset, platform.workspace_mib
+        return (*variants, variant_of_fused(conversion, precision, target=name, opset=opset, workspace_mib=workspace))
+    return variants
 
 
 def _variant(

@@ -1,3 +1,4 @@
+import copy
 import json
 import zipfile
 from dataclasses import replace
@@ -255,6 +256,16 @@ def test_named_layers_stay_float(conversion, tmp_path):
     assert variant.float_layers == names
     found = dequantized(onnx.load(tmp_path / variant.trunk))
     assert set(found) == set(quantizable(portable)) - set(names)
+
+
+def test_fused_graph_is_asked_for_in_float_precisions_only(conversion, tmp_path):
+    (tmp_path / "portable").symlink_to(conversion.folder / "portable")
+    model = copy.copy(conversion.model)
+    model.spec = model.spec.model_copy(update={"frame": "published"})
+    asked = replace(conversion, folder=tmp_path, model=model, fused=True)
+    assert [variant.name for variant in find_target("cuda").convert(asked, "int8")] == ["cuda-int8"]
+    with pytest.raises(ValueError, match="fused graph"):
+        find_target("cuda").convert(asked, "fp16")
 
 
 def test_second_conversion_gives_the_same_bytes(conversion, variants, tmp_path):
