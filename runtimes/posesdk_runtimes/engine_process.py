@@ -84,11 +84,12 @@ def run_build(
                 case {"event": "progress", "phase": phase, "part": part}:
                     pass
                 case {"event": "done"}:
-                    done = event
-                    break
+                    done, phase, part = event, "built", 1.0
                 case {"event": "error", "reason": reason, "message": message}:
                     raise _refused(job, reason, message)
             on_progress(BuildProgress(phase, part, time.monotonic() - start))
+            if done is not None:
+                break
         if done is None:
             raise _ended(job, _wait(process), log) if time.monotonic() < start + timeout else _overdue(job, timeout)
         return done  # TensorRT may crash while it takes itself down: the file's sha256 says whether it is whole

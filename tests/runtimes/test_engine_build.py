@@ -47,7 +47,8 @@ def test_a_real_engine_is_built_with_progress(tmp_path: Path, graph: Path, rtx: 
     assert len(parts) > 10
     assert parts == sorted(parts)
     assert 0 <= parts[0] < 0.2
-    assert 0.5 < parts[-1] <= 1
+    assert 0.5 < parts[-2] <= 1
+    assert (heard[-1].phase, heard[-1].part) == ("built", 1)
     assert {"reading the graph", "building"} <= {progress.phase for progress in heard}
 
 

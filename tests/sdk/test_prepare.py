@@ -3,8 +3,10 @@
 Opening an engine is stood in for: ONNX Runtime runs the graph that the engine was built of.
 """
 
+import io
 import json
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +22,7 @@ from posesdk.detector import Detector
 from posesdk.engines import engine_options
 from posesdk.manifest import Variant
 from posesdk.prepare import Listener, prepare
+from posesdk.prepare_command import _progress
 from posesdk_runtimes.engine_key import Machine
 from posesdk_runtimes.engine_process import BuildProgress
 from posesdk_runtimes.engine_recipe import GraphRecipe, ShapeRange, write_recipes
@@ -142,6 +145,60 @@ def test_progress_is_told_for_each_graph(folder: Path, orin: dict[str, Any]) -> 
     assert done.built
     assert {label for label, _ in heard} == {"tiny/cuda-fp32/trunk.onnx", "tiny/cuda-fp32/adapt.onnx"}
     assert any(progress.part for _, progress in heard)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def _told(listener: Listener) -> None:
+    listener.on_build("m/trunk.onnx", "TensorRT 8 -> 10")
+    for part in (None, 0.25, 0.5):
+        listener.on_progress("m/trunk.onnx", BuildProgress("Timing tactics", part, 7.0))
+
+
+def test_a_terminal_sees_a_bar_with_the_reason_above(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    with _progress() as listener:
+        _told(listener)
+        deadline = time.monotonic() + 60
+        while "50%" not in terminal.getvalue() and time.monotonic() < deadline:
+            time.sleep(0.02)  # the bar is drawn some times a second
+    for text in ("building m/trunk.onnx: TensorRT 8 -> 10", "m/trunk.onnx: Timing tactics", "50%"):
+        assert text in terminal.getvalue()
+
+
+def test_a_log_file_sees_a_line_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with _progress() as listener:
+        _told(listener)
+    assert capsys.readouterr().err == "building m/trunk.onnx: TensorRT 8 -> 10\n"
+    monkeypatch.setattr("posesdk.prepare_command._EVERY", 0.0)
+    with _progress() as listener:
+        _told(listener)
+    told = capsys.readouterr()
+    assert told.err.splitlines()[1:] == [
+        f"building m/trunk.onnx: Timing tactics{part}, 7 s so far" for part in ("", ", 25%", ", 50%")
+    ]
+    assert told.out == ""
+
+
+def test_an_interrupt_ends_with_130_and_leaves_no_engine(
+    folder: Path, orin: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(label: str, progress: BuildProgress) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("posesdk.prepare_command._written", lambda: Listener(on_progress=interrupt))
+    done = RUN.invoke(app, ["prepare", str(folder)])
+    assert done.exit_code == 130
+    assert done.stderr == "posesdk: interrupted\n"
+    assert [path.name for path in (tmp_path / "cache/engines").iterdir()] == ["build.lock"]
 
 
 def test_a_detector_uses_what_was_prepared(
