@@ -98,3 +98,26 @@ def converted_bundle(tiny_checkpoint: Path, tiny_picture: Path, tmp_path_factory
     path = tmp_path_factory.mktemp("converted") / "tiny.posebundle"
     convert(load_checkpoint(tiny_checkpoint), Request(("cpu",), golden=tiny_picture), path, step=lambda text: None)
     return path
+
+
+@pytest.fixture(scope="session")
+def mobile_bundle(converted_bundle: Path, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`converted_bundle` with what target mobile makes of it in fp32, first, in place of the OpenVINO files."""
+    pytest.importorskip("litert_torch", reason="target mobile needs the [convert-mobile] extra")
+    from posesdk.bundle import build_manifest_files, open_bundle, write_bundle, write_manifest
+    from posesdk_converters.target import PORTABLE, Conversion, find_target
+    from posesdk_training.checkpoint import load_checkpoint, load_weights
+    from posesdk_training.models.build import build_model
+
+    checkpoint = load_checkpoint(tiny_checkpoint)
+    model = build_model(checkpoint.spec)
+    load_weights(model, checkpoint.state_dict, source="tiny")
+    bundle, folder = open_bundle(converted_bundle), tmp_path_factory.mktemp("mobile")
+    for name in (file.path for file in bundle.manifest.files if file.path.startswith((PORTABLE, "golden"))):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(bundle.read(name))
+    (portable,) = (variant for variant in bundle.manifest.variants if variant.trunk.startswith(PORTABLE))
+    variants = find_target("mobile").convert(Conversion(folder, portable, model.eval()), "fp32")
+    changes = {"variants": (*variants, portable), "accuracy": (), "files": build_manifest_files(folder)}
+    write_manifest(folder, bundle.manifest.model_copy(update=changes))
+    return write_bundle(folder, tmp_path_factory.mktemp("converted") / "mobile.posebundle")

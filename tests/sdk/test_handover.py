@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from posesdk.adapt import uses_attraction
 from posesdk.bundle import default_bundle_path, open_bundle
@@ -178,3 +179,41 @@ def test_a_bundle_without_mobile_files_is_refused_with_what_to_do(tmp_path: Path
     with pytest.raises(ValueError, match="nothing for tflite in int8"):
         find_mobile_variant(bundle, "int8")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_the_hand_over_of_a_converted_model_is_complete(mobile_bundle: Path, tmp_path: Path) -> None:
+    from posesdk.cli import app
+
+    output = tmp_path / "app" / "out"
+    done = CliRunner().invoke(app, ["handover", str(mobile_bundle), "--output", str(output)])
+    assert done.exit_code == 0, done.output
+    assert {path.name for path in output.iterdir()} == {
+        "trunk.tflite",
+        "adapt.tflite",
+        "manifest.json",
+        "decoder.json",
+        "DECODER.md",
+        "golden",
+    }
+    bundle = open_bundle(mobile_bundle)
+    assert (output / "trunk.tflite").read_bytes() == bundle.read(find_mobile_variant(bundle).trunk)
+    checked = check(output)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    golden = bundle.golden()
+    assert golden is not None
+    index = json.loads((output / "golden" / "index.json").read_text("utf-8"))
+    shapes = {entry["name"]: entry["shape"] for entry in index["tensors"]}
+    assert shapes["keypoints"] == [len(golden.scores), 17, 2]
+    keypoints = np.fromfile(output / "golden" / "keypoints.bin", "<f4").reshape(shapes["keypoints"])
+    np.testing.assert_allclose(keypoints, golden.keypoints, atol=0.5)
+    again = CliRunner().invoke(app, ["handover", str(mobile_bundle), "--output", str(output)])
+    assert again.exit_code == 1
+
+
+def test_a_bundle_without_mobile_files_is_a_wrong_use_of_the_command(tmp_path: Path) -> None:
+    from posesdk.cli import app
+
+    done = CliRunner().invoke(app, ["handover", str(default_bundle_path()), "-o", str(tmp_path / "out")])
+    assert done.exit_code == 2
+    assert not (tmp_path / "out").exists()
