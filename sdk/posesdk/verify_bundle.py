@@ -1,17 +1,17 @@
 """Every variant of a bundle on every backend at hand, against the bundle's own float graphs."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from typing import Any
 
 from posesdk.bundle import Bundle
 from posesdk.labelled_pictures import PictureFiles
 from posesdk.manifest import Manifest
-from posesdk.pipeline import open_pipeline
+from posesdk.pipeline import Pipeline, open_pipeline
 from posesdk.variants import Candidate
 from posesdk.verify import Gate, OnPicture, Reference, Verification
-from posesdk_runtimes.errors import BundleError, EnvironmentFault, MissingDependencyError
+from posesdk_runtimes.errors import BundleError, EnvironmentFault, MissingDependencyError, RuntimeFault
 from posesdk_runtimes.registry import available_runtimes
 
 __all__ = ["Checked", "Counting", "float_candidate", "verify_bundle"]
@@ -27,7 +27,8 @@ Counting = Callable[[str, int], AbstractContextManager[OnPicture]]
 class Checked:
     """One variant on one backend and device: what was found, and its `fault` where it misses the gate.
 
-    `skipped` says why it was not run; nothing was `found` then.
+    Nothing was `found` where it was `skipped`, which says why it cannot run here, or where its backend failed, which is
+    a fault.
     """
 
     candidate: Candidate
@@ -40,9 +41,10 @@ class Checked:
         used = self.candidate
         place = {"variant": used.variant.name, "precision": used.variant.precision, "runtime": used.runtime}
         place |= {"device": used.device}
-        if self.found is None:
+        if self.skipped:
             return place | {"skipped": self.skipped}
-        return place | {"passed": self.fault is None, "fault": self.fault} | self.found.to_dict()
+        judged = place | {"passed": self.fault is None, "fault": self.fault}
+        return judged if self.found is None else judged | self.found.to_dict()
 
 
 def float_candidate(manifest: Manifest) -> Candidate:
@@ -77,24 +79,30 @@ def verify_bundle(
 ) -> Iterator[Checked]:
     """Each candidate as soon as it is done; those that this machine cannot run are `skipped`.
 
-    Raises SourceError for a picture that cannot be read, RuntimeFault when a backend fails, and as `float_candidate`.
+    Raises SourceError for a picture that cannot be read, RuntimeFault when the float model fails, and as
+    `float_candidate`.
     """
     float_pipeline = open_pipeline(bundle, float_candidate(bundle.manifest), threads=threads)
     reference = Reference(float_pipeline, pictures, pictures.labels)
-    try:
+    with closing(float_pipeline):
         for candidate in candidates:
             try:
                 pipeline = open_pipeline(bundle, candidate, threads=threads)
             except EnvironmentFault as error:
                 yield Checked(candidate, skipped=str(error))
                 continue
-            try:
+            with closing(pipeline):
                 with counting("float model", len(pictures)) as on_picture:
                     reference.found(pipeline.spec, on_picture)
                 with counting(f"{candidate.variant.name} with {candidate.runtime}", len(pictures)) as on_picture:
-                    found = reference.verify(pipeline, on_picture=on_picture)
-            finally:
-                pipeline.close()
-            yield Checked(candidate, found, gate.fault(found))
-    finally:
-        float_pipeline.close()
+                    yield _check(candidate, pipeline, reference, gate, on_picture)
+
+
+def _check(
+    candidate: Candidate, pipeline: Pipeline, reference: Reference, gate: Gate, on_picture: OnPicture
+) -> Checked:
+    try:
+        found = reference.verify(pipeline, on_picture=on_picture)
+    except RuntimeFault as error:
+        return Checked(candidate, fault=str(error))
+    return Checked(candidate, found, gate.fault(found))

@@ -71,7 +71,7 @@ def run_verify(request: VerifyRequest) -> None:
     for line in _lines(checked, request.pictures, used):
         show_line(line, err=request.output == STDOUT)
     _write(request, checked, used)
-    if all(one.found is None for one in checked):
+    if all(one.skipped for one in checked):
         raise EnvironmentFault(f"bundle {bundle.path} cannot be verified here: {checked[0].skipped}")
     if failed := [one for one in checked if one.fault is not None]:
         first = failed[0].candidate
@@ -100,7 +100,8 @@ def _lines(checked: Sequence[Checked], pictures: PictureFiles, used: Candidate) 
         yield "in brackets: compared with the float model; ms of a variant on a CPU are processor time"
     for one in checked:
         if one.found is None:
-            yield f"skipped {one.candidate.variant.name} with {one.candidate.runtime}: {one.skipped}"
+            place = f"{one.candidate.variant.name} with {one.candidate.runtime} on {one.candidate.device}"
+            yield f"skipped {place}: {one.skipped}" if one.skipped else f"FAILED {place}: {one.fault}"
 
 
 def _row(candidate: Candidate, found: Verification, fault: str | None) -> tuple[str, ...]:

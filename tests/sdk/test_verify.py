@@ -269,6 +269,30 @@ def test_a_bundle_that_nothing_here_runs_ends_with_3(tmp_path, make_bundle, phot
     assert "toaster" in done.stderr
 
 
+def test_a_variant_whose_backend_fails_misses_the_gate_and_the_others_are_told(tmp_path, make_bundle, photos):
+    onnx = pytest.importorskip("onnx", reason="the test model is an ONNX file")
+    folder = make_bundle(tmp_path / "bundle")
+    shutil.copytree(folder / "portable", folder / "broken")
+    model = onnx.load(folder / "broken" / "trunk.onnx")
+    weights = next(entry for entry in model.graph.initializer if entry.name == "bias")
+    weights.CopyFrom(onnx.numpy_helper.from_array(np.full(weights.dims, np.nan, np.float32), "bias"))
+    onnx.save(model, folder / "broken" / "trunk.onnx")
+    more = {"runtime": ("onnxruntime",), "adapt": "portable/adapt.onnx"}
+    broken = Variant(name="broken", trunk="broken/trunk.onnx", precision="fp16", **more)
+    same = Variant(name="same", trunk="portable/trunk.onnx", **more)
+    other = Variant(name="portable-fp32", trunk="portable/trunk.onnx", **more)
+    done = verify(
+        make_bundle(folder, variants=(broken, same, other)), "--data", photos, "--json", tmp_path / "all.json"
+    )
+    assert done.exit_code == 5
+    assert (
+        "FAILED broken with onnxruntime on cpu: the heatmaps of the trunk hold values that are not finite"
+        in done.stdout
+    )
+    assert done.stdout.count(" ok\n") == 1
+    assert [entry["passed"] for entry in json.loads((tmp_path / "all.json").read_text())["variants"]] == [False, True]
+
+
 def test_wrong_usage_ends_with_2(shifted_bundle, photos):
     assert verify(shifted_bundle).exit_code == 2
     assert verify(shifted_bundle, "--data", photos, "--runtime", "toaster").exit_code == 2
