@@ -16,7 +16,7 @@ LIMITS = {"image": 8, "keypoints": 1e-3, "centers": 0, "peak_positions": 0}
 """Largest difference that is allowed, where it is not DEFAULT_LIMIT."""
 DEFAULT_LIMIT = 2e-4
 TIE = 2e-6
-"""Where the best pixels of a response differ by less, rounding decides between them, and their places may differ."""
+"""Where the best pixels of a response differ by a smaller part, rounding decides, and their places may differ."""
 
 
 def enlarge(maps: np.ndarray) -> np.ndarray:
@@ -169,7 +169,7 @@ def refine_in_window(keypoint: np.ndarray, large: np.ndarray, attraction: np.nda
         places.append([best % size, best // size])
         values.append(flat[best])
         flat[best] = -np.inf
-    tied = min(values[0] - values[1], values[1] - values[2]) < TIE
+    tied = min(values[0] - values[1], values[1] - values[2]) <= TIE * abs(values[0])
     places, values = places[:2], values[:2]
     weights = np.array(adaptation["peak_weights"])
     answered = attraction is None or attraction.max() > 0

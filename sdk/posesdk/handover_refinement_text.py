@@ -107,8 +107,8 @@ ones the first in reading order. `peak_positions` [N, K, 2, 2] is ((x1, y1), (x2
     y     = ky + {best} * y1 + {second} * y2 - {radius}
     value = {best} * v1 + {second} * v2
 {kept}
-`refined_keypoints` [N, K, 2] are these (x, y) in net px. Where v1, v2 or the third largest value differ by less than
-2e-6, rounding decides, and another place is no fault."""
+`refined_keypoints` [N, K, 2] are these (x, y) in net px. Where v1 and v2, or v2 and the third largest value, differ by
+less than 2e-6 of v1, rounding decides, and another place is no fault."""
 
 
 def _mesh_best(numbers: Numbers) -> str:
