@@ -28,7 +28,7 @@ Image = NDArray[np.uint8]
 
 
 def draw_worst_cases(record: Record, photos: Photos, folder: Path) -> list[tuple[str, Path]]:
-    """Writes PNG files into the folder; a title and the path of each. A variant that differs nowhere has none."""
+    """Writes JPEG files into the folder; a title and the path of each. A variant that differs nowhere has none."""
     wanted = {one.variant.name: _worst(one) for one in record.judged}
     names = set(chain.from_iterable(wanted.values()))
     images = {name: image for name, image in photos if name in names}
@@ -38,7 +38,7 @@ def draw_worst_cases(record: Record, photos: Photos, folder: Path) -> list[tuple
         for number, name in enumerate(wanted[one.variant.name], start=1):
             index = order.index(name)
             sides = [_draw(images[name], estimate, record.spec) for estimate in _both(one, index)]
-            path = folder / f"{one.variant.name}-worst-{number}.png"
+            path = folder / f"{one.variant.name}-worst-{number}.jpg"
             cv2.imwrite(str(path), np.concatenate(sides, axis=1))
             found.append((f"{one.variant.name}, {name}", path))
     return found

@@ -171,8 +171,8 @@ def test_variant_that_misses_the_gate_leaves_a_report_and_no_bundle(convert, pic
     figures = json.loads((report / "conversion.json").read_text())
     assert figures["variants"][0]["fault"]
     assert "MISSED" in (report / "report.md").read_text()
-    drawn = sorted(path.name for path in report.glob("*.png"))
-    assert drawn == ["toy-int8-worst-1.png", "toy-int8-worst-2.png"]
+    drawn = sorted(path.name for path in report.glob("*.jpg"))
+    assert drawn == ["toy-int8-worst-1.jpg", "toy-int8-worst-2.jpg"]
     assert cv2.imread(str(report / drawn[0])).shape == (360, 960, 3)
     assert [path.name for path in output.parent.iterdir()] == [report.name]
 
