@@ -65,7 +65,7 @@ class _Rewriting:
                 if name in self.half and name in self.outputs:
                     node.output[index] = f"{name}_half"
                     self._cast(node.output[index], _SINGLE, name)
-                    self.casts[name, _HALF] = node.output[index]
+                    self.casts[name, _HALF], self.casts[name, _SINGLE] = node.output[index], name
         del self.graph.node[:]
         self.graph.node.extend(self.nodes)
         used = {name for node in self.nodes for name in node.input}
@@ -135,11 +135,8 @@ def _half_outputs(model: onnx.ModelProto, single: frozenset[str]) -> frozenset[s
         computed = [node.input[index] for index in _tensors(node) if node.input[index] not in weights]
         if node.op_type not in _MAY_BE_HALF or not exact.isdisjoint(node.output) or not single.isdisjoint(computed):
             continue
-        if node.op_type == "Conv":
-            fits = all(_fits(weights[name]) for name in node.input if name in weights)
-        else:
-            fits = half.issuperset(computed)
-        if fits:
+        constants = (weights[node.input[index]] for index in _tensors(node) if node.input[index] in weights)
+        if (node.op_type == "Conv" or half.issuperset(computed)) and all(map(_fits, constants)):
             half.update(node.output)
     return frozenset(half)
 
