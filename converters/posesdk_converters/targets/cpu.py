@@ -1,12 +1,12 @@
 """`--target cpu`: OpenVINO IR for CPUs, beside the portable graphs."""
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from posesdk.manifest import Precision, Variant
 from posesdk_converters.nncf_int8 import import_nncf, quantize
 from posesdk_converters.openvino_ir import find_layers, read_graph, save_ir
+from posesdk_converters.openvino_layout import fold_output_scales, pack_maps
 from posesdk_converters.target import ALL_QUANTIZED, Conversion, FloatLayers, Graph
 from posesdk_runtimes.base import Tensor
 from posesdk_runtimes.openvino import import_openvino
@@ -33,11 +33,13 @@ def convert(
     paths: dict[Graph, str] = {graph: f"{name}/{graph}.xml" for graph, source in sources.items() if source}
     for graph, path in paths.items():
         source = conversion.folder / str(sources[graph])
-        kept = float_layers.get(graph, ())
+        model = read_graph(source)
+        fold_output_scales(model)
         if precision == "int8":
-            _write_int8(conversion, graph, source, conversion.folder / path, kept)
-        else:
-            save_ir(read_graph(source), conversion.folder / path, half=precision == "fp16")
+            layers = find_layers(model, source, float_layers.get(graph, ()))
+            model = _quantized(conversion, graph, model, layers)
+        pack_maps(model)
+        save_ir(model, conversion.folder / path, half=precision == "fp16")
     conversion.notes["openvino"] = import_openvino().__version__
     variant = Variant(
         name=name,
@@ -53,15 +55,13 @@ def convert(
     return (variant,)
 
 
-def _write_int8(conversion: Conversion, graph: Graph, source: Path, target: Path, kept: Sequence[str]) -> None:
+def _quantized(conversion: Conversion, graph: Graph, model: Any, float_layers: Sequence[str]) -> Any:
     feeds = conversion.feeds
     if feeds is None or not feeds.trunk:
         raise ValueError("target cpu: int8 needs calibration images; give some with --calibration")
     inputs: tuple[Tensor, ...] = {"trunk": feeds.trunk, "adapt": feeds.adapt}[graph]
-    model = read_graph(source)
-    if inputs:
-        conversion.notes["nncf"] = import_nncf().__version__
-        model = quantize(model, inputs, float_layers=find_layers(model, source, kept))
-    else:
+    if not inputs:
         conversion.notes["cpu-int8"] = f"{graph} is float: nobody was found in the calibration images"
-    save_ir(model, target)
+        return model
+    conversion.notes["nncf"] = import_nncf().__version__
+    return quantize(model, inputs, float_layers=float_layers)
