@@ -4,6 +4,7 @@ import importlib
 import importlib.metadata
 import os
 import re
+import struct
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -147,16 +148,18 @@ class TFLiteRuntime:
             self._sessions.put(None if self._closed else session)
 
     def _check_file(self) -> None:
-        """Raises ArtifactError for what is no .tflite at all: tflite-runtime ends the process on some of it."""
+        """Raises ArtifactError for what is no .tflite at all: tflite-runtime ends the process on some of it.
+
+        ai-edge-litert checks the whole file by itself.
+        """
         if not self._path.is_file():
             raise ArtifactError(f"cannot load {self._path}: there is no such file; check the path")
         try:
-            with self._path.open("rb") as file:
-                head = file.read(8)
+            content = self._path.read_bytes()
         except OSError as error:
             raise ArtifactError(f"cannot read {self._path}: {error.strerror}; check its permissions") from error
-        if head[4:] != _MAGIC:
-            raise self._broken("it is no TensorFlow Lite file")
+        if content[4:8] != _MAGIC or not _has_root(content):
+            raise self._broken("it is no TensorFlow Lite file, or damaged")
 
     def _open(self) -> Session:
         try:
@@ -182,6 +185,17 @@ class TFLiteRuntime:
     def _broken(self, reason: str) -> ArtifactError:
         version = self._make.__module__.partition(".")[0]
         return ArtifactError(f"{version} cannot load {self._path}: {reason}; get or convert the model again")
+
+
+def _has_root(content: bytes) -> bool:
+    """Whether a flatbuffer's first table, and the list of its fields, lie inside of it."""
+    try:
+        (root,) = struct.unpack_from("<I", content)
+        (back,) = struct.unpack_from("<i", content, root)
+        (length,) = struct.unpack_from("<H", content, max(root - back, 0))
+    except struct.error:
+        return False
+    return 4 <= length <= len(content) - (root - back) and root >= back
 
 
 def _one_line(error: Exception) -> str:

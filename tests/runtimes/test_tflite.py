@@ -162,9 +162,11 @@ def test_what_is_no_tflite_file_is_refused_before_the_library_sees_it(
 ) -> None:
     monkeypatch.setattr("posesdk_runtimes.tflite.import_interpreter", lambda: object)
     path = tmp_path / "a.tflite"
-    path.write_bytes(b"\x08\0\0\0ONNX" + bytes(100))
-    with pytest.raises(ArtifactError, match=r"a\.tflite: it is no TensorFlow Lite file"):
-        TFLiteRuntime(path)
+    noise = np.random.default_rng(1).bytes(2000)
+    for content in (b"\x08\0\0\0ONNX" + bytes(100), noise[:4] + b"TFL3" + noise, b"\x08\0\0\0TFL3", b"\x08\0"):
+        path.write_bytes(content)
+        with pytest.raises(ArtifactError, match=r"a\.tflite: it is no TensorFlow Lite file"):
+            TFLiteRuntime(path)
 
 
 LOUD = """
