@@ -195,7 +195,7 @@ def _has_root(content: bytes) -> bool:
         (length,) = struct.unpack_from("<H", content, max(root - back, 0))
     except struct.error:
         return False
-    return 4 <= length <= len(content) - (root - back) and root >= back
+    return bool(4 <= length <= len(content) - (root - back) and root >= back)
 
 
 def _one_line(error: Exception) -> str:
