@@ -114,12 +114,18 @@ class Reference:
 def verify_variants(model: LogoCap, folder: Path, variants: Sequence[Variant], golden: Image) -> tuple[Parity, ...]:
     """Compares every variant in `folder` with torch, on every installed backend that it names.
 
-    The images are `golden` (H, W, 3) uint8 BGR and random ones. Raises GateError where a variant is not equal.
+    The images are `golden` (H, W, 3) uint8 BGR and random ones, at the variant's input size. Raises GateError where a
+    variant is not equal.
     """
-    reference = Reference(model, [golden, *random_images(model.spec, RANDOM_IMAGES)])
+    images = [golden, *random_images(model.spec, RANDOM_IMAGES)]
+    references: dict[tuple[int, int] | None, Reference] = {}
     installed = {info.name for info in available_runtimes() if info.version}
     results = []
     for variant in variants:
+        size = variant.input_size
+        if size not in references:
+            references[size] = Reference(model, images, spec=settled(model.spec, model.spec.decode, size))
+        reference = references[size]
         for runtime in variant.runtime:
             if runtime in installed:
                 with open_pipeline(reference.spec, folder, variant, runtime) as pipeline:
