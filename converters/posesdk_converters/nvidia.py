@@ -58,9 +58,9 @@ def convert_for(
 ) -> tuple[Variant, ...]:
     """Writes the graphs of one precision, with their recipe, into `<platform>-<precision>`.
 
-    Where the conversion asks for it, a float precision has the fused graph as a second variant. Raises GateError for a
-    graph that TensorRT would not take, SourceError for calibration images without people, ValueError for a model that
-    cannot be fused.
+    Where the conversion asks for it, the fused graph of a float precision stands first, to be used, and a
+    detector with settings that it does not have takes the two graphs. Raises GateError for a graph that TensorRT would
+    not take, SourceError for calibration images without people, ValueError for a model that cannot be fused.
     """
     folder, portable = f"{platform.name}-{precision}", conversion.portable
     (conversion.folder / folder).mkdir(exist_ok=True)
@@ -80,7 +80,7 @@ def convert_for(
     variants = (_variant(folder, precision, paths, conversion, float_layers),)
     if conversion.fused and precision != "int8":
         name, opset, workspace = platform.name, platform.opset, platform.workspace_mib
-        return (*variants, variant_of_fused(conversion, precision, target=name, opset=opset, workspace_mib=workspace))
+        return (variant_of_fused(conversion, precision, target=name, opset=opset, workspace_mib=workspace), *variants)
     return variants
 
 
