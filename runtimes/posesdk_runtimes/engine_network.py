@@ -16,7 +16,10 @@ from posesdk_runtimes.engine_recipe import GraphRecipe, ShapeRange, default_reci
 
 __all__ = ["Network", "Vendor", "make_profile", "parse_network"]
 
-_ROUNDED = ("CONVOLUTION", "ELEMENTWISE", "ACTIVATION", "POOLING", "RESIZE", "REDUCE", "UNARY", "SCALE", "GRID_SAMPLE")
+_ROUNDED = (
+    *("CONVOLUTION", "ELEMENTWISE", "ACTIVATION", "POOLING", "RESIZE", "REDUCE", "UNARY", "SCALE", "GRID_SAMPLE"),
+    *("MATRIX_MULTIPLY", "TOPK", "SELECT", "GATHER", "SLICE", "CONCATENATION"),  # those of a fused graph's decoder
+)
 """Layers that weak typing may round; that of others (constants, shapes) must not be set."""
 
 
