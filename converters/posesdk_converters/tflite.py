@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.fx.experimental.optimization import fuse
+from torch.fx import GraphModule, symbolic_trace
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from posesdk_converters.onnx import PERSON_COUNTS, TOLERANCE, relative_error
 from posesdk_converters.tflite_graph import name_tensors
@@ -32,7 +33,7 @@ def convert_trunk(model: LogoCap, input_size: Size) -> bytes:
     """
     trunk = _Trunk(model, input_size).eval()
     levels = np.random.default_rng(0).integers(0, 256, (1, *input_size, 3), dtype=np.uint8)
-    content = _convert(fuse(trunk), {"image": torch.zeros((1, *input_size, 3), dtype=torch.uint8)})
+    content = _convert(_fold_norms(trunk), {"image": torch.zeros((1, *input_size, 3), dtype=torch.uint8)})
     _require_equal(content, trunk, "image", [torch.from_numpy(levels)])
     return content
 
@@ -96,6 +97,26 @@ class _Adapt(nn.Module):
 
     def forward(self, context: Tensor) -> dict[str, Tensor]:
         return {"attraction_maps": self.adapt(context)}
+
+
+def _fold_norms(module: nn.Module) -> GraphModule:
+    """The same function with the batch norms in the convolutions before them: fewer nodes halve the conversion's time.
+
+    The modules of `module` itself are left as they are.
+    """
+    traced = symbolic_trace(module)
+    layers = dict(traced.named_modules())
+    for node in list(traced.graph.nodes):
+        source = node.args[0] if node.args else None
+        if node.op != "call_module" or source is None or source.op != "call_module" or len(source.users) > 1:
+            continue
+        layer, norm = layers[source.target], layers[node.target]
+        if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            traced.add_submodule(source.target, fuse_conv_bn_eval(layer, norm))
+            node.replace_all_uses_with(source)
+            traced.graph.erase_node(node)
+    traced.recompile()
+    return traced
 
 
 def _convert(module: nn.Module, example: dict[str, Tensor]) -> bytes:

@@ -48,6 +48,8 @@ def convert(
     at the float model's scale. Raises ValueError for int8 without calibration inputs and for a layer that the graphs do
     not have, MissingDependencyError without litert-torch.
     """
+    if precision == "int8" and (conversion.feeds is None or not conversion.feeds.trunk):
+        raise ValueError("target mobile: int8 needs calibration images; give some with --calibration")
     portable = conversion.portable
     size = conversion.input_size or portable.input_size or square(conversion.model.spec.input)
     name = f"mobile-{precision}"
@@ -100,8 +102,7 @@ def _int8(
 ) -> tuple[list[str], bytes]:
     """The names in the portable graph of all convolutions that are float, and the quantized graph."""
     feeds = conversion.feeds
-    if feeds is None or not feeds.trunk:
-        raise ValueError("target mobile: int8 needs calibration images; give some with --calibration")
+    assert feeds is not None
     content = made.graphs[graph]
     source = {"trunk": conversion.portable.trunk, "adapt": conversion.portable.adapt}[graph]
     operators = read_operators(content)
