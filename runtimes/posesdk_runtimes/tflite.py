@@ -71,7 +71,8 @@ class TFLiteRuntime:
 
     A tensor that the file holds as int8 or int16 with a scale is float32 here, and is converted on the way in and out;
     a uint8 input is a picture and stays one. A file that was converted for one person takes any number of them where
-    its layers allow it. `threads` of None is one for each core that this process may use, up to 4.
+    its layers allow it. `threads` of None is one for each core that this process may use, up to 4, with ai-edge-litert,
+    and one with tflite-runtime.
     """
 
     precision = "f32"
@@ -88,7 +89,7 @@ class TFLiteRuntime:
                 f"cannot load {path}: no LiteRT interpreter can be imported ({error}); install it with `{_INSTALL}`, "
                 "or use the tflite-runtime of your device with numpy below 2"
             ) from error
-        self._threads = threads or min(_usable_cores(), _MOST_THREADS)
+        self._threads = threads or _usual_threads(self._make)
         self._check_file()
         session = self._open()
         fixed = self._read_ports(session)
@@ -200,6 +201,13 @@ def _has_root(content: bytes) -> bool:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()).rstrip(".")
+
+
+def _usual_threads(interpreter: Any) -> int:
+    """tflite-runtime's threads wait in a loop for each other: 25 times slower with two where another program runs."""
+    if interpreter.__module__.startswith("tflite_runtime"):
+        return 1
+    return min(_usable_cores(), _MOST_THREADS)
 
 
 def _usable_cores() -> int:

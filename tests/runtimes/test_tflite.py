@@ -105,6 +105,11 @@ def test_threads_reach_the_interpreter_and_give_the_same_numbers(
     np.testing.assert_allclose(one, some, rtol=1e-6, atol=1e-3)
     assert asked[:2] == [1, 2]
     assert 1 <= asked[2] <= 4
+    monkeypatch.setattr("posesdk_runtimes.tflite._usable_cores", lambda: 64)
+    TFLiteRuntime(convolution_tflite)
+    interpreter.__module__ = "tflite_runtime.interpreter"
+    TFLiteRuntime(convolution_tflite)
+    assert asked[3:] == [4, 1]
 
 
 def test_a_picture_without_pixels_is_a_runtime_fault(convolution_tflite: Path) -> None:
