@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from posesdk.pipeline import settled
 from posesdk.poses import Poses
 from posesdk.sources import read_image
 from posesdk_converters.render import render_people
@@ -25,13 +26,13 @@ def golden_image(path: Path | None) -> NDArray[np.uint8]:
     return read_image(path)
 
 
-def expected_poses(model: LogoCap, image: NDArray[np.uint8]) -> Poses:
-    """The poses of `image` as a detector on the torch model gives them.
+def expected_poses(model: LogoCap, image: NDArray[np.uint8], input_size: tuple[int, int] | None = None) -> Poses:
+    """The poses of `image` as a detector on the torch model gives them, at its own or a fixed input size.
 
     Where none reaches the model's score threshold, those below it, so that a self test has something to compare.
     """
-    spec = model.spec
-    estimate = torch_pipeline(model).run(image)
+    spec = settled(model.spec, model.spec.decode, input_size)
+    estimate = torch_pipeline(model, spec).run(image)
     poses = Poses(
         keypoints=estimate.keypoints,
         keypoint_scores=estimate.keypoint_scores,

@@ -16,9 +16,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from posesdk.adapt import uses_attraction
 from posesdk.bundle import (
-    GOLDEN_EXPECTED,
     GOLDEN_IMAGE,
     build_manifest_files,
+    golden_expected,
     open_bundle,
     write_bundle,
     write_manifest,
@@ -84,7 +84,7 @@ def convert(checkpoint: Checkpoint, request: Request, output: Path, *, step: Cal
         folder = Path(name)
         work = _Work(model, folder, request, photos, calibration, step)
         record = work.run(image)
-        _write_golden(model, folder, image)
+        _write_golden(model, folder, image, {one.variant.input_size for one in record.judged})
         report = request.report or output.with_name(f"{output.stem}-report")
         step(f"writing {report}")
         with writing(report):
@@ -192,11 +192,13 @@ def _export(model: LogoCap, folder: Path, request: Request, step: Callable[[str]
     return portable
 
 
-def _write_golden(model: LogoCap, folder: Path, image: NDArray[Any]) -> None:
+def _write_golden(model: LogoCap, folder: Path, image: NDArray[Any], sizes: set[tuple[int, int] | None]) -> None:
+    """The picture, and its poses at the model's own input size and at those that variants are fixed to."""
     (folder / GOLDEN_IMAGE).parent.mkdir()
     cv2.imwrite(str(folder / GOLDEN_IMAGE), image)
-    poses = expected_poses(model, image)
-    (folder / GOLDEN_EXPECTED).write_text(json.dumps(poses.to_dict()) + "\n", encoding="utf-8")
+    for size in {None} | (sizes - {model.spec.input.size}):
+        text = json.dumps(expected_poses(model, image, size).to_dict()) + "\n"
+        (folder / golden_expected(size)).write_text(text, encoding="utf-8")
 
 
 def _manifest(checkpoint: Checkpoint, work: _Work, record: Record, accuracy: tuple[Accuracy, ...]) -> Manifest:

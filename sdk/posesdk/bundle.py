@@ -45,6 +45,7 @@ __all__ = [
     "Variant",
     "build_manifest_files",
     "default_bundle_path",
+    "golden_expected",
     "open_bundle",
     "select_variant",
     "write_bundle",
@@ -53,7 +54,7 @@ __all__ = [
 
 GOLDEN_IMAGE = "golden/image.png"
 GOLDEN_EXPECTED = "golden/expected.json"
-"""`Poses.to_dict()` of the golden image."""
+"""`Poses.to_dict()` of the golden image, at the model's own input size."""
 
 _MANIFEST_LIMIT = 4 << 20
 """Bytes of the largest manifest that is read; a real one has some thousand."""
@@ -121,18 +122,24 @@ class Bundle:
             self._extract(member, folder / member.path.rsplit("/", 1)[-1])
         return folder / name.rsplit("/", 1)[-1]
 
-    def golden(self) -> Golden | None:
-        """The self test of the bundle, None if it has none."""
+    def golden(self, input_size: tuple[int, int] | None = None) -> Golden | None:
+        """The self test of the bundle, None if it has none.
+
+        The poses are those that the model finds at an `input_size` (height, width) that a variant's graph is fixed to,
+        where the bundle has them; else those at the model's own.
+        """
         if not {GOLDEN_IMAGE, GOLDEN_EXPECTED} <= self._files.keys():
             return None
-        image, expected = self.read(GOLDEN_IMAGE), self.read(GOLDEN_EXPECTED)
+        name = golden_expected(input_size)
+        name = name if name in self._files else GOLDEN_EXPECTED
+        image, expected = self.read(GOLDEN_IMAGE), self.read(name)
         try:
             persons: list[dict[str, Any]] = json.loads(expected)["persons"]
             points = np.array([person["keypoints"] for person in persons], dtype=np.float32)
             points = points.reshape(len(persons), self.spec.keypoint_count, 3)
             scores = np.array([person["score"] for person in persons], dtype=np.float32)
         except (ValueError, KeyError, TypeError) as error:
-            raise entry_error(self._path, GOLDEN_EXPECTED, f"holds no poses of this model ({error!r})") from error
+            raise entry_error(self._path, name, f"holds no poses of this model ({error!r})") from error
         return Golden(image, points[..., :2].copy(), points[..., 2].copy(), scores)
 
     def _file(self, name: str) -> BundleFile:
@@ -171,6 +178,11 @@ def default_bundle_path() -> Path:
             f"this installation of posesdk holds no default model ({path}); name a bundle, or install the posesdk wheel"
         )
     return path
+
+
+def golden_expected(input_size: tuple[int, int] | None) -> str:
+    """Path of the expected poses for graphs of that input size (height, width), None for the model's own."""
+    return GOLDEN_EXPECTED if input_size is None else f"golden/expected-{input_size[0]}x{input_size[1]}.json"
 
 
 def build_manifest_files(folder: str | os.PathLike[str]) -> tuple[BundleFile, ...]:

@@ -104,6 +104,7 @@ def _check(bundle: Bundle, candidate: Candidate, golden: Golden, image: NDArray[
         pipeline = open_pipeline(bundle, candidate)
     except EnvironmentFault as error:
         return Check(candidate, skipped=str(error))
+    golden = bundle.golden(candidate.variant.input_size) or golden
     pipeline.run(image)  # gets the backend ready, so that the time is that of a later frame
     estimate = pipeline.run(image)
     check = _compare(candidate, golden, estimate, pipeline.spec, _scale(pipeline, image))

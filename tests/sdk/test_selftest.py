@@ -1,8 +1,14 @@
+import json
+
+import cv2
 import pytest
 
-from posesdk.bundle import open_bundle, write_manifest
+from posesdk.bundle import GOLDEN_IMAGE, build_manifest_files, golden_expected, open_bundle, write_manifest
 from posesdk.manifest import Variant
+from posesdk.pipeline import open_pipeline
+from posesdk.poses import Poses
 from posesdk.selftest import run_selftest
+from posesdk.variants import select_variant
 from posesdk_runtimes.errors import BundleError, MissingDependencyError
 from posesdk_runtimes.registry import available_runtimes
 
@@ -57,6 +63,27 @@ def test_a_person_who_is_not_found_or_not_expected_fails(folder, change_golden):
     change_golden(folder, list.clear)
     for check in run_selftest(open_bundle(folder)):
         assert (check.missing, check.extra, check.passed) == (0, 2, False)
+
+
+def test_a_variant_of_fixed_size_is_compared_with_the_poses_at_that_size(folder):
+    bundle = open_bundle(folder)
+    size = (128, 192)  # the people of this model are always 32 x 40 net px, so they are half as large in the picture
+    variants = (bundle.manifest.variants[0].model_copy(update={"name": "fixed", "input_size": size}),)
+    write_manifest(folder, bundle.manifest.model_copy(update={"variants": variants}))
+    assert not any(check.passed for check in run_selftest(open_bundle(folder)))
+    bundle = open_bundle(folder)
+    pipeline = open_pipeline(bundle, select_variant(bundle.manifest, "onnxruntime")[0])
+    image = cv2.imread(str(folder / GOLDEN_IMAGE))
+    found = pipeline.run(image)
+    poses = Poses(
+        keypoints=found.keypoints,
+        keypoint_scores=found.keypoint_scores,
+        scores=found.scores,
+        image_size=image.shape[:2],
+    )
+    (folder / golden_expected(size)).write_text(json.dumps(poses.above(0.01).to_dict()))
+    write_manifest(folder, bundle.manifest.model_copy(update={"files": build_manifest_files(folder)}))
+    assert all(check.passed for check in run_selftest(open_bundle(folder)))
 
 
 def test_another_score_fails(folder, change_golden):
