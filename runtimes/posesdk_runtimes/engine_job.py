@@ -6,11 +6,21 @@ from typing import Any
 
 from posesdk_runtimes.engine_recipe import GraphRecipe, recipe_from_dict
 
-__all__ = ["BuildFault", "Job", "Messages"]
+__all__ = ["BuildFault", "Job", "Messages", "lacks_memory"]
 
 _QUOTED = 5
 """Lines of the vendor's library that an error quotes."""
-_MEMORY = ("outofmemory", "out of memory", "insufficient memory", "not enough memory")
+_MEMORY = (
+    "outofmemory",
+    "out of memory",
+    "insufficient memory",
+    "not enough memory",
+    "cannot allocate memory",
+    "failed to map segment",
+    "bad_alloc",
+    "memoryerror",
+)
+"""How CUDA, TensorRT, C++, the loader and Python say that there is no memory left, in lower case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +53,11 @@ class BuildFault(Exception):
         self.reason = reason
 
 
+def lacks_memory(text: str) -> bool:
+    """Whether a message is about a lack of memory."""
+    return any(word in text.lower() for word in _MEMORY)
+
+
 @dataclass(slots=True)
 class Messages:
     """What the vendor's library logged as errors."""
@@ -67,6 +82,6 @@ class Messages:
     def fault(self, reason: str, what: str) -> BuildFault:
         """What failed, with the library's own words; `reason` is "memory" where they say so."""
         text = "; ".join(self.errors[-_QUOTED:])
-        if any(word in text.lower() for word in _MEMORY):
+        if lacks_memory(text):
             reason = "memory"
         return BuildFault(reason, f"{what}: {text}" if text else what)

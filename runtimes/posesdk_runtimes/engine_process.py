@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, Any
 
-from posesdk_runtimes.engine_job import Job
+from posesdk_runtimes.engine_job import Job, lacks_memory
 from posesdk_runtimes.errors import EngineBuildError, MissingDependencyError
 
 __all__ = ["MEMORY_HINT", "BuildProgress", "OnProgress", "build_command", "run_build"]
@@ -176,8 +176,8 @@ def _refused(job: Job, reason: str, message: str) -> EngineBuildError | MissingD
 
 def _overdue(job: Job, timeout: float) -> EngineBuildError:
     return EngineBuildError(
-        f"building the engine of {job.onnx} took more than {timeout:g} s and was stopped; give a larger --timeout to "
-        "`posesdk prepare`, or convert with a smaller --input-size",
+        f"building the engine of {job.onnx} took more than {timeout:.0f} s and was stopped; give a larger --timeout to "
+        f"`posesdk prepare`. TensorRT may also hang for lack of memory: {MEMORY_HINT}",
         "timeout",
     )
 
@@ -187,6 +187,7 @@ def _ended(job: Job, code: int | None, log: IO[bytes]) -> EngineBuildError:
     if code in _OUT_OF_MEMORY:
         return EngineBuildError(f"{what}: the system ended it, most likely for lack of memory; {MEMORY_HINT}", "memory")
     log.seek(0)
+    hint, reason = "use another runtime, and report this model", "crash"
     lines = log.read().decode("utf-8", "replace").strip().splitlines() or ["no message"]
     if code is None:
         how = "gave no engine and did not end"
@@ -194,4 +195,6 @@ def _ended(job: Job, code: int | None, log: IO[bytes]) -> EngineBuildError:
         how = f"crashed with signal {-code} ({signal.strsignal(-code)})"
     else:
         how = f"ended with code {code}"
-    return EngineBuildError(f"{what} {how}: {lines[-1]}; use another runtime, and report this model", "crash")
+    if lacks_memory(lines[-1]):
+        hint, reason = MEMORY_HINT, "memory"
+    return EngineBuildError(f"{what} {how}: {lines[-1]}; {hint}", reason)

@@ -340,8 +340,11 @@ def test_fixed_shapes_need_no_profile() -> None:
 
 
 def test_lack_of_memory_is_told_by_the_words_of_the_library() -> None:
-    messages = Messages(["[E] Error Code 2: OutOfMemory (Requested size was 4294967296 bytes.)"])
-    assert messages.fault("build", "no engine").reason == "memory"
+    for text in (
+        "[E] Error Code 2: OutOfMemory (Requested size was 4294967296 bytes.)",
+        "Unexpected exception std::bad_alloc",  # TensorRT-RTX under a limit of its address space
+    ):
+        assert Messages([text]).fault("build", "no engine").reason == "memory"
     assert Messages(["something else"]).fault("build", "no engine").reason == "build"
 
 
