@@ -1,14 +1,52 @@
-"""`--target onnx`: the portable graphs alone, for ONNX Runtime or OpenVINO."""
+"""`--target onnx`: the portable graphs, and int8 graphs for ONNX Runtime on CPUs."""
 
 from posesdk.manifest import Precision, Variant
-from posesdk_converters.target import ALL_QUANTIZED, Conversion, FloatLayers
+from posesdk_converters.onnx_int8 import quantize_onnx
+from posesdk_converters.target import ALL_QUANTIZED, Conversion, FloatLayers, Graph
+from posesdk_runtimes.base import Tensor
+from posesdk_runtimes.onnxruntime import import_onnxruntime
 
 SUMMARY = "portable ONNX, for ONNX Runtime or OpenVINO"
-PRECISIONS: tuple[Precision, ...] = ("fp32",)
+PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
 
 
 def convert(
     conversion: Conversion, precision: Precision, *, float_layers: FloatLayers = ALL_QUANTIZED
 ) -> tuple[Variant, ...]:
-    """Adds nothing: every bundle holds the portable graphs."""
-    return ()
+    """Adds nothing for fp32, since every bundle holds the portable graphs; writes each of them anew for int8.
+
+    Raises ValueError for int8 without calibration inputs and for a layer that the graphs do not have.
+    """
+    if precision == "fp32":
+        return ()
+    feeds, portable = conversion.feeds, conversion.portable
+    if feeds is None or not feeds.trunk:
+        raise ValueError("target onnx: int8 needs calibration images; give some with --calibration")
+    name = "onnx-int8"
+    (conversion.folder / name).mkdir(exist_ok=True)
+    sources: dict[Graph, str | None] = {"trunk": portable.trunk, "adapt": portable.adapt}
+    inputs: dict[Graph, tuple[Tensor, ...]] = {"trunk": feeds.trunk, "adapt": feeds.adapt}
+    paths: dict[Graph, str] = {}
+    for graph, source in sources.items():
+        if source is None:
+            continue
+        if not inputs[graph]:
+            paths[graph] = source
+            conversion.notes[name] = f"{graph} is float: nobody was found in the calibration images"
+            continue
+        paths[graph] = f"{name}/{graph}.onnx"
+        kept = float_layers.get(graph, ())
+        quantize_onnx(conversion.folder / source, conversion.folder / paths[graph], inputs[graph], float_layers=kept)
+    conversion.notes["onnxruntime"] = import_onnxruntime().__version__
+    variant = Variant(
+        name=name,
+        runtime=("onnxruntime",),
+        devices=("cpu",),
+        precision="int8",
+        trunk=paths["trunk"],
+        adapt=paths.get("adapt"),
+        runtime_precision="f32",
+        input_size=portable.input_size,
+        float_layers=tuple(layer for graph in paths for layer in float_layers.get(graph, ())),
+    )
+    return (variant,)
