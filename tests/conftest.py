@@ -102,9 +102,13 @@ def converted_bundle(tiny_checkpoint: Path, tiny_picture: Path, tmp_path_factory
 
 @pytest.fixture(scope="session")
 def mobile_bundle(converted_bundle: Path, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`converted_bundle` with what target mobile makes of it in fp32, first, in place of the OpenVINO files."""
+    """`converted_bundle` with what target mobile makes of it, in fp32, fp16 and int8, in place of the OpenVINO files.
+
+    int8 is calibrated on noise: it runs, and is good for nothing else.
+    """
     pytest.importorskip("litert_torch", reason="target mobile needs the [convert-mobile] extra")
     from posesdk.bundle import build_manifest_files, open_bundle, write_bundle, write_manifest
+    from posesdk_converters.calibration import Feeds
     from posesdk_converters.target import PORTABLE, Conversion, find_target
     from posesdk_training.checkpoint import load_checkpoint, load_weights
     from posesdk_training.models.build import build_model
@@ -117,7 +121,12 @@ def mobile_bundle(converted_bundle: Path, tiny_checkpoint: Path, tmp_path_factor
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(bundle.read(name))
     (portable,) = (variant for variant in bundle.manifest.variants if variant.trunk.startswith(PORTABLE))
-    variants = find_target("mobile").convert(Conversion(folder, portable, model.eval()), "fp32")
+    random = np.random.default_rng(0)
+    images = tuple(random.integers(0, 256, (1, 96, 96, 3), dtype=np.uint8) for _ in range(4))
+    contexts = tuple(random.random((2, 17 * 4, 5, 5), dtype=np.float32) for _ in range(4))
+    conversion = Conversion(folder, portable, model.eval(), Feeds(images, contexts))
+    precisions = ("fp32", "fp16", "int8")
+    variants = [variant for one in precisions for variant in find_target("mobile").convert(conversion, one)]
     changes = {"variants": (*variants, portable), "accuracy": (), "files": build_manifest_files(folder)}
     write_manifest(folder, bundle.manifest.model_copy(update=changes))
     return write_bundle(folder, tmp_path_factory.mktemp("converted") / "mobile.posebundle")
