@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from posesdk_converters.activations import magnitudes
 from posesdk_runtimes.base import Tensor
 
-__all__ = ["LARGEST_SAFE", "statistics_of", "to_half", "too_large"]
+__all__ = ["LARGEST_SAFE", "last_layers_of", "statistics_of", "to_half", "too_large"]
 
 LARGEST_SAFE = float(np.finfo(np.float16).max) / 8
 """Magnitude from which a tensor stays float32: other pictures may give several times what these gave."""
@@ -113,7 +113,7 @@ def statistics_of(model: onnx.ModelProto) -> frozenset[str]:
     return frozenset(found)
 
 
-def _last_layers(model: onnx.ModelProto) -> frozenset[str]:
+def last_layers_of(model: onnx.ModelProto) -> frozenset[str]:
     """Outputs of the convolutions that no rounded operator follows: what they give becomes a coordinate or a score."""
     producers = {name: node for node in model.graph.node for name in node.output}
     found = []
@@ -129,7 +129,7 @@ def _last_layers(model: onnx.ModelProto) -> frozenset[str]:
 def _half_outputs(model: onnx.ModelProto, single: frozenset[str]) -> frozenset[str]:
     """The names of the tensors that come out in float16."""
     weights = {value.name: value for value in model.graph.initializer}
-    exact = single | statistics_of(model) | _last_layers(model)
+    exact = single | statistics_of(model) | last_layers_of(model)
     half: set[str] = set()
     for node in model.graph.node:
         computed = [node.input[index] for index in _tensors(node) if node.input[index] not in weights]

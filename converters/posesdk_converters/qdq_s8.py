@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from posesdk_converters.activations import magnitudes
-from posesdk_converters.fp16 import statistics_of
+from posesdk_converters.fp16 import last_layers_of, statistics_of
 from posesdk_runtimes.base import Tensor
 from posesdk_runtimes.errors import GateError
 
@@ -32,14 +32,19 @@ _TYPES: dict[int, np.dtype[np.floating]] = {TensorProto.FLOAT16: np.dtype("f2"),
 def quantizable(model: onnx.ModelProto) -> dict[str, str]:
     """The tensor that each convolution with stored weights reads, by the name of its node.
 
-    Convolutions of statistics are left out: a handful of products that decide about a whole person.
+    Left out are convolutions of statistics, a handful of products that decide about a whole person, and the last
+    layers, which are small and whose rounding goes straight into coordinates and scores: without theirs the keypoints
+    of the default model move by 0.85 px in place of 0.89 in the median, by 3.6 in place of 4.3 at the 90th percentile.
     """
     stored = {value.name for value in model.graph.initializer}
-    statistics = statistics_of(model)
+    statistics, last = statistics_of(model), last_layers_of(model)
     return {
         node.name: node.input[0]
         for node in model.graph.node
-        if node.op_type == "Conv" and node.input[1] in stored and node.input[0] not in statistics
+        if node.op_type == "Conv"
+        and node.input[1] in stored
+        and node.input[0] not in statistics
+        and node.output[0] not in last
     }
 
 
