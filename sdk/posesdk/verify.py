@@ -115,6 +115,7 @@ class Reference:
         """`labels`: one entry for each picture, in their order, which is that of their ids."""
         self.pictures, self.labels = pictures, labels
         self._pipeline = pipeline
+        self._names: list[str] = []
         self._kept: dict[InputSpec, tuple[list[Estimate], KeypointAccuracy | None]] = {}
 
     def pipeline(self, spec: ModelSpec) -> Pipeline:
@@ -130,7 +131,8 @@ class Reference:
         """What it finds at the input size of `spec`, and how good that is where there are labels."""
         pipeline = self.pipeline(spec)
         if pipeline.spec.input not in self._kept:
-            estimates = measure_pipeline(pipeline, self.pictures, on_picture)
+            self._names = []
+            estimates = measure_pipeline(pipeline, self._noted(), on_picture)
             self._kept[pipeline.spec.input] = estimates, self.accuracy(estimates)
         return self._kept[pipeline.spec.input]
 
@@ -148,11 +150,17 @@ class Reference:
     def compare(self, spec: ModelSpec, estimates: Sequence[Estimate]) -> Deviations:
         """Estimates of a variant, whose `spec` gives the input size, against those of the float model."""
         deviations = Deviations(spec.skeleton)
-        names = (name for name, _ in self.pictures)
-        for name, wanted, found in zip(names, self.found(spec)[0], estimates, strict=True):
+        wanted_estimates, _ = self.found(spec)
+        for name, wanted, found in zip(self._names, wanted_estimates, estimates, strict=True):
             threshold = spec.decode.score_threshold
             deviations.add(name, compare_poses(wanted, found, threshold=threshold, sigmas=spec.skeleton.sigmas))
         return deviations
+
+    def _noted(self) -> Pictures:
+        """The pictures; their names are kept, since it takes reading a picture to learn its name."""
+        for name, image in self.pictures:
+            self._names.append(name)
+            yield name, image
 
     def verify(self, pipeline: Pipeline, *, timed: int = TIMED, on_picture: OnPicture | None = None) -> Verification:
         """A variant's pipeline on all pictures, and both on the first `timed` ones in turn for their speed.

@@ -144,6 +144,20 @@ def test_the_float_model_runs_once_for_each_input_size(float_pipeline, photos):
     assert found.deviation.shift_max == 0
 
 
+def test_each_model_reads_the_pictures_once(float_pipeline, shifted_pipeline, photos):
+    read = []
+
+    class Watched:
+        def __iter__(self):
+            for name, image in read_pictures(photos, COCO_17):
+                read.append(name)
+                yield name, image
+
+    found = Reference(float_pipeline, Watched()).verify(shifted_pipeline, timed=0)
+    assert read == ["1.png", "2.png", "3.png"] * 2
+    assert sorted(name for name, _ in found.deviations.worst(3)) == ["1.png", "2.png", "3.png"]
+
+
 def test_a_graph_of_fixed_size_stays_at_it(float_pipeline, photos):
     trunk = Counted(float_pipeline.trunk)
     trunk.inputs = (replace(trunk.inputs[0], shape=(1, 64, 64, 3)),)
