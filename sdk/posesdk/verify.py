@@ -1,7 +1,6 @@
 """The float model and a variant of it on the same pictures: poses, accuracy and speed of both."""
 
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -13,9 +12,9 @@ from posesdk.coco_accuracy import CocoEvaluation, KeypointAccuracy, LabelledPers
 from posesdk.compare import Deviation, Deviations, compare_poses
 from posesdk.pipeline import Estimate, Pipeline
 from posesdk.spec import InputSpec, ModelSpec
-from posesdk_runtimes.base import Runtime, Tensor
+from posesdk.speed import Speed, measure_speed
 
-__all__ = ["Gate", "Pictures", "Reference", "Speed", "Verification", "measure_pipeline", "measure_speed"]
+__all__ = ["Gate", "Pictures", "Reference", "Verification", "measure_pipeline"]
 
 Pictures = Iterable[tuple[str, NDArray[np.uint8]]]
 """Names and images (H, W, 3) uint8 BGR; they are gone through several times, and are the same each time."""
@@ -26,26 +25,10 @@ LOWEST_SCORE = 0.01
 """Whom an evaluation wants to see, too; models with published weights have lower scores, and all are taken."""
 TIMED = 8
 """Pictures that give a median which does not hang on the number of people in one of them."""
-ROUNDS = 5
-"""Of each picture; the fastest is the one that other programs disturbed least."""
 LEAST_OKS = 0.9
 """Mean OKS with the float poses that a variant needs without labels."""
 POINTS = 100
 """AP points in an AP of 1."""
-
-
-@dataclass(frozen=True, slots=True)
-class Speed:
-    """ms of both graphs and of a whole picture; `adapt` is that of all people in a picture together.
-
-    `trunk_cpu` and `adapt_cpu` are ms of processor time in all threads, which other programs hardly disturb.
-    """
-
-    trunk: float
-    adapt: float
-    total: float
-    trunk_cpu: float
-    adapt_cpu: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,52 +178,6 @@ def measure_pipeline(pipeline: Pipeline, pictures: Pictures, on_picture: OnPictu
         if on_picture is not None:
             on_picture(done)
     return estimates
-
-
-def measure_speed(pipelines: Sequence[Pipeline], images: Sequence[NDArray[np.uint8]]) -> list[Speed]:
-    """The speed of each pipeline as a detector runs it: the median over the images of the fastest of some runs.
-
-    The pipelines take turns at every image, so that other load slows all of them. The first run does not count: a
-    backend gets ready for each new size in it.
-    """
-    watched = [_watched(pipeline) for pipeline in pipelines]
-    laps: list[list[dict[str, float]]] = [[] for _ in pipelines]
-    for image in images:
-        for pipeline, kept in zip(watched, laps, strict=True):
-            runs = [_run_timed(pipeline, image) for _ in range(1 + ROUNDS)][1:]
-            kept.append({stage: min(run[stage] for run in runs) for stage in runs[0]})
-    return [Speed(**{stage: float(np.median([lap[stage] for lap in kept])) for stage in kept[0]}) for kept in laps]
-
-
-class _CpuClock:
-    """A graph whose runs add up their ms of processor time in `spent`."""
-
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
-        self.inputs, self.outputs = runtime.inputs, runtime.outputs
-        self.spent = 0.0
-
-    def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        start = time.process_time()
-        outputs = self._runtime.run(feeds)
-        self.spent += (time.process_time() - start) * 1e3
-        return outputs
-
-    def close(self) -> None:
-        self._runtime.close()
-
-
-def _watched(pipeline: Pipeline) -> Pipeline:
-    adapt = None if pipeline.adapt is None else _CpuClock(pipeline.adapt)
-    return replace(pipeline, trunk=_CpuClock(pipeline.trunk), adapt=adapt)
-
-
-def _run_timed(pipeline: Pipeline, image: NDArray[np.uint8]) -> dict[str, float]:
-    clocks = {"trunk_cpu": pipeline.trunk, "adapt_cpu": pipeline.adapt}
-    before = {name: getattr(clock, "spent", 0.0) for name, clock in clocks.items()}
-    timing = pipeline.run(image, pipeline.spec.decode.score_threshold).timing
-    spent = {name: getattr(clock, "spent", 0.0) - before[name] for name, clock in clocks.items()}
-    return {"trunk": timing["trunk"], "adapt": timing["adapt"], "total": sum(timing.values())} | spent
 
 
 def _floor(spec: ModelSpec) -> float:

@@ -16,9 +16,10 @@ from posesdk.bundle import Bundle
 from posesdk.labelled_pictures import PictureFiles
 from posesdk.outputs import STDOUT, writing
 from posesdk.progress import counting
+from posesdk.speed import Speed
 from posesdk.terminal import show_line, show_text
 from posesdk.variants import Candidate
-from posesdk.verify import POINTS, Gate, Speed, Verification
+from posesdk.verify import POINTS, Gate, Verification
 from posesdk.verify_bundle import Checked, float_candidate, verify_bundle
 from posesdk_runtimes.errors import EnvironmentFault, GateError, PoseSDKError
 from posesdk_runtimes.registry import available_runtimes

@@ -19,8 +19,9 @@ from posesdk.manifest import Variant
 from posesdk.pipeline import open_pipeline
 from posesdk.skeleton import COCO_17
 from posesdk.spec import InputSpec
+from posesdk.speed import measure_speed
 from posesdk.variants import select_variant
-from posesdk.verify import Gate, Reference, measure_pipeline, measure_speed
+from posesdk.verify import Gate, Reference, measure_pipeline
 
 RUN = CliRunner()
 K = len(COCO_17)
