@@ -37,8 +37,8 @@ FUSED_NAMES = ("image", "keypoints", "keypoint_scores", "center_scores")
 """The input, then the outputs."""
 PEOPLE = 30
 SCORE_TOLERANCE = 1e-4
-HALF_TOLERANCE = 0.1
-"""Median shift of the keypoints in float16, net px; how far the others are is for the AP to judge."""
+HALF_FRACTION = 0.5
+"""Share of the keypoints that has to be within TOLERANCE in float16, measured 0.94 to 0.96; the rest is for the AP."""
 RANDOM_IMAGES = 1
 
 Image = NDArray[np.uint8]
@@ -85,7 +85,7 @@ def compare_fused(
     """How the poses of a fused graph on ONNX Runtime compare with the torch model's through the numpy decoder.
 
     Keypoints between two responses that rounding alone makes change places are left out, as in every parity check.
-    Raises GateError where the others are too far away; float16 is held to its median shift only.
+    Raises GateError where the others are too far away; of float16, fewer have to be near.
     """
     decode = model.spec.decode.model_copy(update={"max_people": min(people, model.spec.decode.max_people)})
     spec = settled(model.spec, decode, input_size)
@@ -93,16 +93,12 @@ def compare_fused(
     variant = Variant(name="fused", runtime=("onnxruntime",), trunk=path.name, graphs="fused", input_size=input_size)
     with open_pipeline(reference.spec, path.parent, variant, "onnxruntime") as pipeline:
         parity = reference.compare(pipeline, "fused", "onnxruntime")
-    if half and not parity.median_px <= HALF_TOLERANCE:
+    share = HALF_FRACTION if half else FRACTION
+    if parity.within < share or (not half and parity.max_score > SCORE_TOLERANCE):
         raise GateError(
-            f"fused graph of {model.spec.name} in float16: its keypoints are {parity.median_px:.3g} px from the torch "
-            f"model's in the median, {HALF_TOLERANCE} is allowed; convert it in fp32"
-        )
-    if not half and (parity.within < FRACTION or parity.max_score > SCORE_TOLERANCE):
-        raise GateError(
-            f"fused graph of {model.spec.name}: {parity.within:.2%} of {parity.keypoints} keypoints are within "
-            f"{TOLERANCE} px of the torch model's, {FRACTION:.1%} are needed, scores differ by {parity.max_score:.2g}, "
-            f"{SCORE_TOLERANCE:g} is allowed; use the pinned version of torch, or convert without the fused graph"
+            f"fused graph of {model.spec.name}{' in float16' if half else ''}: {parity.within:.2%} of "
+            f"{parity.keypoints} keypoints are within {TOLERANCE} px of the torch model's, {share:.1%} are needed, "
+            f"scores differ by {parity.max_score:.2g}; use the pinned version of torch, or convert without the fused graph"
         )
     return parity
 

@@ -229,10 +229,12 @@ def test_exported_graph_equals_its_torch_module(model, free):
     assert np.mean(distance < 1e-3) > 0.98
 
 
-def test_graph_of_another_model_does_not_pass(model, free):
+def test_graph_of_another_model_does_not_pass(model, free, bundle):
     other = load_other(model)
     with pytest.raises(GateError, match="keypoints are within"):
         compare_fused(other, free[0], people=30)
+    with pytest.raises(GateError, match="in float16"):
+        compare_fused(other, bundle[0] / bundle[1].trunk, people=30, input_size=SIZE, half=True)
 
 
 def load_other(model):
