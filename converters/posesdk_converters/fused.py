@@ -98,7 +98,7 @@ def compare_fused(
         raise GateError(
             f"fused graph of {model.spec.name}{' in float16' if half else ''}: {parity.within:.2%} of "
             f"{parity.keypoints} keypoints are within {TOLERANCE} px of the torch model's, {share:.1%} are needed, "
-            f"scores differ by {parity.max_score:.2g}; use the pinned version of torch, or convert without the fused graph"
+            f"scores differ by {parity.max_score:.2g}; use the pinned version of torch, or leave out the fused graph"
         )
     return parity
 
