@@ -196,6 +196,7 @@ class Stopwatch:
         self._last = time.perf_counter()
 
     def lap(self, stage: str) -> None:
+        """Adds the time since the lap before to a stage."""
         now = time.perf_counter()
         self.laps[stage] += (now - self._last) * 1e3
         self._last = now
