@@ -37,6 +37,11 @@ class RecordedRuntime:
             self._feeds = {name: value.copy() for name, value in feeds.items()}
         return dict(self._outputs)
 
+    @property
+    def latest(self) -> Mapping[str, Tensor]:
+        """The outputs of the last run; none before it."""
+        return self._outputs
+
     def close(self) -> None:
         """Frees the graph."""
         self._exact.close()

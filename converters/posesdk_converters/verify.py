@@ -1,6 +1,6 @@
 """The parity gate: every variant of a bundle, on every backend at hand, against the torch model."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from posesdk.fused import FusedPipeline
 from posesdk.manifest import Variant
 from posesdk.pipeline import Estimate, Pipeline, settled
-from posesdk.preprocess import make_letterbox
 from posesdk.spec import ModelSpec
 from posesdk_converters.noise import RecordedRuntime, add_noise
 from posesdk_converters.onnx import relative_error
+from posesdk_runtimes.base import Tensor
 from posesdk_runtimes.errors import GateError
 from posesdk_runtimes.registry import available_runtimes, open_runtime
 from posesdk_training.models.logocap import LogoCap
@@ -77,22 +77,27 @@ class Reference:
         # Every pose is compared, also those that the suppression would drop.
         self.spec = used.model_copy(update={"decode": used.decode.model_copy(update={"nms_distance": 0.0})})
         self.pipeline = torch_pipeline(model, self.spec)
-        recorded = replace(self.pipeline, trunk=RecordedRuntime(self.pipeline.trunk))
+        trunk = RecordedRuntime(self.pipeline.trunk)
+        recorded = replace(self.pipeline, trunk=trunk)
         noisy = [add_noise(recorded, NOISE, seed) for seed in range(NOISY_RUNS)]
         self.estimates: list[Estimate] = []
+        self._maps: list[Mapping[str, Tensor]] = []
         self._decided: list[NDArray[np.bool_]] = []
         for image in self.images:
             estimate = recorded.run(image)
             shifts = [pose_distances(pipeline.run(image), estimate)[0] for pipeline in noisy]
             self.estimates.append(estimate)
+            self._maps.append(trunk.latest)
             self._decided.append(np.max(shifts, axis=0) <= TOLERANCE)
 
     def compare(self, pipeline: Pipeline, variant: str, runtime: str) -> Parity:
-        """The same images through another pipeline."""
-        pairs = [
-            pose_distances(pipeline.run(image), wanted)
-            for image, wanted in zip(self.images, self.estimates, strict=True)
-        ]
+        """The same images through another pipeline; a fused one does not give its maps."""
+        trunk = RecordedRuntime(pipeline.trunk)
+        recorded = pipeline if isinstance(pipeline, FusedPipeline) else replace(pipeline, trunk=trunk)
+        pairs, errors = [], [0.0]
+        for image, wanted, maps in zip(self.images, self.estimates, self._maps, strict=True):
+            pairs.append(pose_distances(recorded.run(image), wanted))
+            errors += [relative_error(found, maps[name][-len(found) :]) for name, found in trunk.latest.items()]
         decided = np.concatenate(self._decided)
         distances, scores = (np.concatenate(values)[decided] for values in zip(*pairs, strict=True))
         near, found = distances <= TOLERANCE, np.isfinite(distances)
@@ -107,7 +112,7 @@ class Reference:
             median_px=float(np.median(distances[found])) if found.any() else 0.0,
             max_px=float(distances[found].max(initial=0)),
             max_score=float(scores[near].max(initial=0)),
-            max_map=max(_map_error(pipeline, self.pipeline, image) for image in self.images),
+            max_map=max(errors),
         )
 
 
@@ -177,16 +182,6 @@ def pose_distances(found: Estimate, wanted: Estimate) -> tuple[Floats, Floats]:
     nearest = np.median(difference, axis=-1).argmin(axis=1)
     distance = difference[np.arange(len(nearest)), nearest]
     return distance.astype(np.float32), np.abs(wanted.keypoint_scores - found.keypoint_scores[nearest])
-
-
-def _map_error(pipeline: Pipeline, reference: Pipeline, image: Image) -> float:
-    """`relative_error` of the maps of both trunks; a fused graph does not give its maps."""
-    if isinstance(pipeline, FusedPipeline):
-        return 0.0
-    letterbox = make_letterbox((image.shape[0], image.shape[1]), reference.spec.input, reference.spec.frame)
-    feeds = {"image": letterbox.warp(image)[None]}
-    found, wanted = pipeline.trunk.run(feeds), reference.trunk.run(feeds)
-    return max(relative_error(found[name], value) for name, value in wanted.items())
 
 
 def _require(parity: Parity) -> Parity:
