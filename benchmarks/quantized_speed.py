@@ -1,6 +1,6 @@
 """How much faster the int8 graphs are than the float32 ones, measured in turns in one run; print a table.
 
-    python benchmarks/quantized_speed.py [nano small w32] [--target cpu,onnx] [--threads 1] [--weights FILE.safetensors]
+    python benchmarks/quantized_speed.py [nano small w32] [--target cpu,onnx] [--threads 1] [--fixed] [--weights FILE]
 
 Weights are random unless given, and ranges those of random pictures: speed depends on neither. Times are the least
 processor time of a call in ms, divided by the threads; other programs on the machine change them, the ratios hardly.
@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("models", nargs="*", default=["nano", "small"], help=f"of {', '.join(SIZES)}")
     parser.add_argument("--target", default="cpu", help="cpu, onnx, or both with a comma")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--fixed", action="store_true", help="with the input size fixed, as --input-size does")
     parser.add_argument("--weights", type=Path, help="a checkpoint of the one model that is named")
     options = parser.parse_args()
     show_line("| model | target | graph | fp32 ms | int8 ms | ratio |")
@@ -46,26 +47,27 @@ def main() -> None:
     for name in options.models:
         for target in options.target.split(","):
             with tempfile.TemporaryDirectory() as folder:
-                measure(name, target, Path(folder), options.threads, options.weights)
+                measure(name, target, Path(folder), options)
 
 
-def measure(name: str, target: str, folder: Path, threads: int, weights: Path | None) -> None:
+def measure(name: str, target: str, folder: Path, options: argparse.Namespace) -> None:
     """Prints the lines of one model and target."""
-    model = load(name, weights)
+    model = load(name, options.weights)
+    size = SIZES[name] if options.fixed else None
     (folder / "portable").mkdir()
-    export_trunk(model, folder / "portable/trunk.onnx")
+    export_trunk(model, folder / "portable/trunk.onnx", input_size=size)
     export_adapt(model, folder / "portable/adapt.onnx")
-    conversion = Conversion(folder, portable_variant(adapt=True, input_size=None), model, feeds=random_feeds(model))
+    conversion = Conversion(
+        folder, portable_variant(adapt=True, input_size=size), model, feeds=random_feeds(model, size)
+    )
     (int8,) = find_target(target).convert(conversion, "int8")
     (fp32,) = find_target(target).convert(conversion, "fp32") or (conversion.portable,)
-    runtime = int8.runtime[0]
+    place = (folder, int8.runtime[0], options.threads)
     image = {"image": pictures(1, SIZES[name])[0]}
-    report(
-        f"{name} | {target} | trunk {SIZES[name][0]}x{SIZES[name][1]}", fp32, int8, image, (folder, runtime, threads)
-    )
+    report(f"{name} | {target} | trunk {SIZES[name][0]}x{SIZES[name][1]}", fp32, int8, image, place)
     for count in PERSONS:
         context = {"context": contexts(model.spec, count)}
-        report(f"{name} | {target} | adapt, {count} persons", fp32, int8, context, (folder, runtime, threads))
+        report(f"{name} | {target} | adapt, {count} persons", fp32, int8, context, place)
 
 
 def report(title: str, fp32: Variant, int8: Variant, feeds: Mapping[str, Tensor], place: tuple[Path, str, int]) -> None:
@@ -111,9 +113,9 @@ def spec_of(name: str) -> ModelSpec:
     return ModelSpec(name="w32", input=InputSpec(side=512))
 
 
-def random_feeds(model: LogoCap) -> Feeds:
+def random_feeds(model: LogoCap, size: tuple[int, int] | None) -> Feeds:
     """Two pictures and the contexts of a few persons: enough to quantize, not to detect anybody."""
-    return Feeds(tuple(pictures(2, (128, 192))), (contexts(model.spec, 2),))
+    return Feeds(tuple(pictures(2, size or (128, 192))), (contexts(model.spec, 2),))
 
 
 def pictures(count: int, size: tuple[int, int]) -> list[Tensor]:
