@@ -31,7 +31,10 @@ def convert(
         typer.Argument(help="A checkpoint of posesdk-train (.safetensors), a bundle, or `default`: the default model."),
     ] = None,
     *,
-    target: Annotated[list[str], typer.Option(help=f"{', '.join(target_names())}; several with commas or repeated.")],
+    target: Annotated[
+        list[str],
+        typer.Option(help=f"{', '.join(target_names())}; several with commas; cpu:int8 gives one its own precision."),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The bundle to write (.posebundle).")],
     from_logocap: Annotated[Path | None, typer.Option(help="A published LOGO-CAP checkpoint instead.")] = None,
     short_side: Annotated[

@@ -12,7 +12,7 @@ from posesdk_converters.fallback import fewest_float_layers
 from posesdk_converters.sensitivity import LayerError, rank_layers
 from posesdk_converters.target import ALL_QUANTIZED, Conversion, FloatLayers, Graph, Target
 from posesdk_converters.verify import open_pipeline
-from posesdk_runtimes.errors import EnvironmentFault
+from posesdk_runtimes.errors import EnvironmentFault, RuntimeFault
 from posesdk_runtimes.registry import available_runtimes
 
 __all__ = ["Judge", "Judged", "runtime_here"]
@@ -61,6 +61,8 @@ class Judge:
                 wanted = tuple(self.reference.found(pipeline.spec)[0])
         except EnvironmentFault as error:
             return Judged(variant, runtime, note=str(error))
+        except RuntimeFault as error:
+            return Judged(variant, runtime, fault=str(error))
         return Judged(variant, runtime, verification, self.gate.fault(verification), float_estimates=wanted)
 
     def convert(self, target: Target, conversion: Conversion, precision: Precision) -> tuple[Judged, ...]:

@@ -4,7 +4,7 @@ import datetime
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from posesdk_converters.photos import Photos, open_photos
 from posesdk_converters.record import Record, accuracy_of, describe_calibration, file_size, tool_versions, write_record
 from posesdk_converters.report import write_report
 from posesdk_converters.request import Request, check_request, planned
+from posesdk_converters.rtx import RtxCheck, validate
 from posesdk_converters.target import Conversion, find_target, portable_variant
 from posesdk_converters.verify import open_pipeline, verify_variants
 from posesdk_runtimes.errors import ArtifactError, GateError, PoseSDKError, SourceError
@@ -129,8 +130,11 @@ class _Work:
             judged: tuple[Judged, ...] = ()
             for name, precision in planned(self.request):
                 self.step(f"converting for target {name}, {precision}")
-                judged += judge.convert(find_target(name), conversion, precision)
-            judged += (judge.judge(portable),)
+                found = judge.convert(find_target(name), conversion, precision)
+                judged += found or (judge.judge(portable),)
+            if all(one.variant != portable for one in judged):
+                judged += (judge.judge(portable),)
+        engines = self._build_engines([one.variant for one in judged if "tensorrt" in one.variant.runtime])
         self.step("comparing the float variants with the torch model")
         exact = [one.variant for one in judged if one.variant.precision == "fp32" and one.variant.graphs == "split"]
         parities = verify_variants(self.model, self.folder, exact, image)
@@ -144,9 +148,16 @@ class _Work:
             sizes={one.variant.name: file_size(one.variant, self.folder) for one in judged},
             parities=parities,
             ranking=judge.ranking,
+            engines=engines,
             versions=tool_versions(),
             notes=dict(self.notes),
         )
+
+    def _build_engines(self, variants: Sequence[Variant]) -> tuple[RtxCheck, ...]:
+        if not variants:
+            return ()
+        self.step("building engines with TensorRT-RTX")
+        return tuple(validate(self.folder, variants))
 
     def _feeds(self, pipeline: Pipeline) -> Feeds | None:
         if self.calibration is None:
@@ -156,9 +167,10 @@ class _Work:
 
 
 def _require_passed(record: Record, report: Path) -> None:
-    failed = [one for one in record.judged if one.fault is not None]
+    failed = [f"{one.variant.name}: {one.fault}" for one in record.judged if one.fault is not None]
+    failed += [f"{check.file}: TensorRT-RTX: {'; '.join(check.errors)}" for check in record.engines if not check.passed]
     if failed:
-        faults = "; ".join(f"{one.variant.name}: {one.fault}" for one in failed)
+        faults = "; ".join(failed)
         raise GateError(
             f"{faults}. The bundle was not written, the report is {report}. Give more calibration images that look "
             "like those of your cameras, another --precision, or allow more with --max-ap-drop"

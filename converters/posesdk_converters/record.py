@@ -13,11 +13,14 @@ from posesdk.spec import ModelSpec
 from posesdk.verify import Gate
 from posesdk_converters.calibration import CalibrationImages
 from posesdk_converters.judge import Judged
+from posesdk_converters.rtx import RtxCheck
 from posesdk_converters.sensitivity import LayerError
+from posesdk_converters.target import portable_variant
 from posesdk_converters.verify import Parity
 
 __all__ = ["Record", "accuracy_of", "describe_calibration", "file_size", "tool_versions", "write_record"]
 
+PORTABLE_FP32 = portable_variant(adapt=False, input_size=None).name
 TOOLS = (
     "torch",
     "onnx",
@@ -37,7 +40,8 @@ TOOLS = (
 class Record:
     """One conversion. `photos` says in words what the variants were run on, `sizes` are the bytes of each variant.
 
-    `ranking` is empty where no int8 variant missed the gate at first.
+    `ranking` is empty where no int8 variant missed the gate at first, `engines` where nothing is for TensorRT, or
+    TensorRT-RTX is not installed.
     """
 
     spec: ModelSpec
@@ -49,6 +53,7 @@ class Record:
     sizes: dict[str, int]
     parities: tuple[Parity, ...]
     ranking: tuple[LayerError, ...]
+    engines: tuple[RtxCheck, ...]
     versions: dict[str, str]
     notes: dict[str, str]
 
@@ -62,6 +67,10 @@ class Record:
             "variants": [_variant_figures(one, self.sizes[one.variant.name]) for one in self.judged],
             "parity": [parity.to_dict() for parity in self.parities],
             "sensitivity": [asdict(entry) for entry in self.ranking],
+            "engines": [
+                {"file": check.file, "precision": check.precision, "built": check.passed, "errors": list(check.errors)}
+                for check in self.engines
+            ],
             "versions": self.versions,
             "notes": self.notes,
         }
@@ -87,7 +96,7 @@ def accuracy_of(record: Record, *, known: Sequence[Accuracy] = ()) -> tuple[Accu
         if found is None or found.accuracy is None:
             continue
         # The portable graphs are the trained model in another form: parity holds them to it.
-        float_model = one.variant.precision == "fp32" and one is record.judged[-1]
+        float_model = one.variant.name == PORTABLE_FP32
         for name in (one.variant.name, FLOAT_VARIANT) if float_model else (one.variant.name,):
             if name == FLOAT_VARIANT and any(entry.variant == FLOAT_VARIANT for entry in known):
                 continue

@@ -77,6 +77,7 @@ def _page(record: Record) -> Iterator[str]:
             yield f"- {one.variant.name} keeps in float: {', '.join(one.variant.float_layers)}"
     yield from _keypoints(record)
     yield from _parity(record)
+    yield from _engines(record)
     yield from _sensitivity(record)
     yield from ["", "## Made with", ""]
     yield ", ".join(f"{name} {version}" for name, version in record.versions.items())
@@ -108,6 +109,18 @@ def _parity(record: Record) -> Iterator[str]:
             f"- {parity.variant} on {parity.runtime}: {parity.within:.2%} of {parity.keypoints} keypoints within "
             f"0.05 px, largest error {parity.max_px:.2g} px, maps {parity.max_map:.1e}"
         )
+
+
+def _engines(record: Record) -> Iterator[str]:
+    if not record.engines:
+        return
+    yield from ["", "## Engines built by TensorRT-RTX, without a GPU", ""]
+    rows: list[tuple[str, ...]] = [("file", "precision", "built", "engine MiB", "s")]
+    for check in record.engines:
+        built = "yes" if check.passed else "; ".join(check.errors)
+        size, seconds = ("-" if value is None else f"{value:.1f}" for value in (check.engine_mib, check.seconds))
+        rows.append((check.file, check.precision, built, size, seconds))
+    yield from _markdown(rows)
 
 
 def _sensitivity(record: Record) -> Iterator[str]:

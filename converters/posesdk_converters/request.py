@@ -17,7 +17,8 @@ __all__ = ["Request", "check_request", "planned"]
 class Request:
     """What to make of a checkpoint.
 
-    None stands for: of `precisions`, the first of each target; of `input_size` (height, width), what the target takes;
+    A target is a name, or `name:precision` for a precision of its own. None stands for: of `precisions`, the first of
+    each target; of `input_size` (height, width), what the target takes;
     of `name`, the model's own; of `golden`, a rendered picture; of `report`, a folder beside the bundle. `evaluate` is
     a COCO annotation file with its `images`; `accuracy` a file of `posesdk-train evaluate --accuracy`.
     """
@@ -46,11 +47,12 @@ class Request:
 def planned(request: Request) -> tuple[tuple[str, Precision], ...]:
     """Target and precision of every step: of the precisions that are asked for, those that each target makes."""
     steps: list[tuple[str, Precision]] = []
-    for name in request.targets:
+    for target in request.targets:
+        name, _, own = target.partition(":")
         made = find_target(name).PRECISIONS
-        wanted = made[:1] if request.precisions is None else request.precisions
+        wanted = (own,) if own else made[:1] if request.precisions is None else request.precisions
         steps += [(name, precision) for precision in wanted if precision in made]
-    return tuple(steps)
+    return tuple(dict.fromkeys(steps))
 
 
 def check_request(spec: ModelSpec, request: Request) -> None:
@@ -78,14 +80,14 @@ def check_request(spec: ModelSpec, request: Request) -> None:
 
 
 def _check_precisions(request: Request) -> None:
-    if request.precisions is None:
-        return
     steps = planned(request)
-    for name in request.targets:
-        if all(target != name for target, _ in steps):
-            made = ", ".join(find_target(name).PRECISIONS)
-            raise ValueError(f"target {name} is made in {made} only, not in {', '.join(request.precisions)}")
-    for precision in request.precisions:
+    for target in request.targets:
+        name, _, own = target.partition(":")
+        made = find_target(name).PRECISIONS
+        if (own and own not in made) or all(done != name for done, _ in steps):
+            wanted = own or ", ".join(request.precisions or ())
+            raise ValueError(f"target {name} is made in {', '.join(made)} only, not in {wanted}")
+    for precision in request.precisions or ():
         if all(made != precision for _, made in steps):
             raise ValueError(f"none of the targets {', '.join(request.targets)} is made in {precision}")
 

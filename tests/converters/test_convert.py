@@ -16,6 +16,7 @@ from posesdk.variants import select_variant
 from posesdk_converters import package, targets
 from posesdk_converters.calibration import FEWEST_IMAGES, read_calibration
 from posesdk_converters.cli import app
+from posesdk_converters.request import Request, planned
 from posesdk_converters.sensitivity import layers_of
 from posesdk_runtimes.errors import SourceError
 
@@ -127,9 +128,9 @@ def run(*arguments):
 def convert(exported, toy, tiny_checkpoint, tiny_picture, tmp_path):
     """`convert(*options)`: the result of the command, the bundle's path and the report's."""
 
-    def call(*options, source=tiny_checkpoint):
+    def call(*options, source=tiny_checkpoint, first=("--target", "toy")):
         output = tmp_path / "out" / "toy.posebundle"
-        result = run(source, "--target", "toy", "-o", output, "--golden", tiny_picture, *options)
+        result = run(source, *first, "-o", output, "--golden", tiny_picture, *options)
         return result, output, output.with_name("toy-report")
 
     return call
@@ -221,6 +222,7 @@ def test_bundle_is_a_source_as_good_as_its_checkpoint(convert, converted_bundle)
         (("--precision", "int8"), "int8 needs calibration images"),
         (("--precision", "int8", "--calibration", "PICTURES"), "8 images, at least 100 are needed"),
         (("--images", "PICTURES"), "--images goes with --evaluate only"),
+        (("--target", "onnx:bf16"), "target onnx is made in fp32, int8 only, not in bf16"),
     ],
 )
 def test_int8_without_enough_images_is_refused_as_wrong_usage(convert, pictures, options, said):
@@ -229,6 +231,25 @@ def test_int8_without_enough_images_is_refused_as_wrong_usage(convert, pictures,
     assert said in result.stderr
     assert not output.exists()
     assert not report.exists()
+
+
+def test_targets_stand_in_the_order_and_precisions_that_are_named():
+    named = Request(("onnx:fp32", "cpu:int8"))
+    assert planned(named) == (("onnx", "fp32"), ("cpu", "int8"))
+    assert named.quantizes
+    assert planned(Request(("cpu", "onnx"), ("int8", "fp32", "bf16"))) == (
+        ("cpu", "int8"),
+        ("cpu", "fp32"),
+        ("cpu", "bf16"),
+        ("onnx", "int8"),
+        ("onnx", "fp32"),
+    )
+    assert planned(Request(("jetson", "cpu"))) == (("jetson", "fp16"), ("cpu", "fp32"))
+
+
+def test_portable_graphs_stand_where_the_onnx_target_is_named(convert):
+    result, output, _ = convert(first=("--target", "onnx,toy"))
+    assert [variant.name for variant in open_bundle(output).manifest.variants] == ["portable-fp32", "toy-fp32"]
 
 
 def test_help_names_the_number_of_calibration_images_that_is_checked():
