@@ -54,6 +54,10 @@ def pack_maps(model: Any) -> None:
     late = sigmoid.get_type_name() == "Sigmoid"
     maps = [sigmoid.input_value(0) if late else sources[0], sources[1], transpose.input_value(0)]
     channels = [value.get_partial_shape()[1].get_length() for value in maps]
+    if all(value.get_partial_shape().is_static for value in maps):
+        _turn_maps([results[name] for name in MAPS[:2]])
+        model.validate_nodes_and_infer_types()
+        return
     if sum(channels) <= MOST_COPIED or transpose.get_type_name() != "Transpose":
         return
     packed = opset13.concat(maps, 1)  # (B, C, h, w)
@@ -68,6 +72,20 @@ def pack_maps(model: Any) -> None:
     for name, source, value in zip(MAPS, sources, new, strict=True):
         _replace(source, value.output(0), [results[name].input(0)])
     model.validate_nodes_and_infer_types()
+
+
+def _turn_maps(results: Iterable[Any]) -> None:
+    """The same for maps of a fixed size: OpenVINO then sees that the first of two transpositions moves nothing."""
+    from openvino import opset13
+
+    for result in results:
+        source = result.input_value(0)  # (B, C, h, w)
+        shape = list(source.get_partial_shape().to_shape())
+        rows = opset13.reshape(
+            opset13.transpose(source, _integers(0, 2, 3, 1)), _integers(shape[0], shape[2] * shape[3], shape[1]), False
+        )
+        planes = opset13.transpose(rows, _integers(0, 2, 1))  # (B, C, h w)
+        _replace(source, opset13.reshape(planes, _integers(*shape), False).output(0), [result.input(0)])
 
 
 def _replace(old: Any, new: Any, readers: Iterable[Any]) -> None:

@@ -55,6 +55,6 @@ def start_conversion(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFac
         folder = tmp_path_factory.mktemp("bundle")
         shutil.copytree(source, folder / "portable")
         portable = portable_variant(adapt=True, input_size=None)
-        return Conversion(folder, portable, model, **{"feeds": calibration, **changes})
+        return Conversion(**{"folder": folder, "portable": portable, "model": model, "feeds": calibration, **changes})
 
     return start

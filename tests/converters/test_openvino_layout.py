@@ -73,6 +73,18 @@ def test_packed_maps_are_the_same_maps(tmp_path, activation, shape):
         np.testing.assert_allclose(found[name], values, atol=1e-6)
 
 
+def test_maps_of_a_fixed_size_are_the_same_maps(tmp_path):
+    image = np.random.default_rng(1).standard_normal((1, 3, 8, 16), dtype=np.float32)
+    plain, turned = build((18, 34, 16)), build((18, 34, 16))
+    turned.reshape([1, 3, 8, 16])
+    pack_maps(turned)
+    assert kinds(turned).count("Transpose") > kinds(plain).count("Transpose")
+    wanted, found = run(plain, tmp_path, image), run(turned, tmp_path, image)
+    assert list(found) == list(wanted)
+    for name, values in wanted.items():
+        np.testing.assert_allclose(found[name], values, atol=1e-6)
+
+
 def test_few_channels_are_left_alone():
     model = build((18, 34, 12))
     pack_maps(model)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from posesdk_converters.calibration import Feeds
-from posesdk_converters.target import find_target
+from posesdk_converters.target import find_target, portable_variant
 from posesdk_runtimes.errors import DeviceUnavailableError
 from posesdk_runtimes.registry import open_runtime
 
@@ -120,6 +120,24 @@ def test_same_inputs_give_the_same_bytes(converted, start_conversion):
         for path in sorted((again.folder / f"cpu-{precision}").iterdir()):
             first = (folder / f"cpu-{precision}" / path.name).read_bytes()
             assert hashlib.sha256(path.read_bytes()).digest() == hashlib.sha256(first).digest(), path
+
+
+def test_fixed_size_takes_one_picture_of_that_size(start_conversion, pictures):
+    fixed = start_conversion(
+        portable=portable_variant(adapt=True, input_size=(64, 96)), feeds=Feeds(tuple(pictures(1)), ())
+    )
+    image = next(pictures(1, seed=7))
+    wanted = run(fixed.folder / "portable/trunk.onnx", {"image": image})
+    for precision in ("fp32", "int8"):
+        (variant,) = find_target("cpu").convert(fixed, precision)
+        assert variant.input_size == (64, 96)
+        opened = open_runtime(fixed.folder / variant.trunk, runtime="openvino")
+        assert opened.inputs[0].shape == (1, 64, 96, 3)
+        found = opened.run({"image": image})
+        opened.close()
+        for name, values in wanted.items():
+            assert found[name].shape == values.shape
+            assert correlation(found[name], values) > (0.9999 if precision == "fp32" else 0.9)
 
 
 def test_named_layers_stay_float(start_conversion, image, context):

@@ -38,6 +38,9 @@ def convert(
         if precision == "int8":
             layers = find_layers(model, source, float_layers.get(graph, ()))
             model = _quantized(conversion, graph, model, layers)
+        if graph == "trunk" and portable.input_size is not None:
+            # One picture at a time, so that no dimension is free: OpenVINO then leaves out copies of the maps.
+            model.reshape([1, *portable.input_size, 3])
         pack_maps(model)
         save_ir(model, conversion.folder / path, half=precision == "fp16")
     conversion.notes["openvino"] = import_openvino().__version__
