@@ -18,7 +18,7 @@ from posesdk.fused import FusedPipeline
 from posesdk.pipeline import Pipeline
 from posesdk.sources import read_image
 from posesdk.terminal import show_line
-from posesdk_converters.fused import export_fused
+from posesdk_converters.nvidia.fused import export_fused
 from posesdk_converters.onnx import export_adapt, export_trunk
 from posesdk_runtimes.base import Runtime
 from posesdk_runtimes.registry import open_runtime

@@ -16,8 +16,8 @@ from posesdk.pipeline import Pipeline
 from posesdk.spec import ModelSpec
 from posesdk.terminal import show_line
 from posesdk_converters.calibration import Feeds, collect_feeds, read_calibration
+from posesdk_converters.nvidia.rtx import INSTALL, RtxCheck, rtx_version, validate
 from posesdk_converters.onnx import export_adapt, export_trunk
-from posesdk_converters.rtx import INSTALL, RtxCheck, rtx_version, validate
 from posesdk_converters.target import Conversion, find_target, portable_variant
 from posesdk_runtimes.registry import open_runtime
 from posesdk_training.checkpoint import load_model

@@ -8,7 +8,7 @@ import skimage.data
 from numpy.typing import NDArray
 
 from posesdk import Detector
-from posesdk_converters.render import render_people
+from posesdk_converters.rendering.render import render_people
 
 OUTPUT = Path("demo-output")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import cv2
 
-from posesdk_converters.render import render_people
+from posesdk_converters.rendering.render import render_people
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from posesdk import Detector
 from posesdk.bundle import default_bundle_path, open_bundle
 from posesdk.oks import oks
 from posesdk.skeleton import COCO_17
-from posesdk_converters.render import render_people
+from posesdk_converters.rendering.render import render_people
 from posesdk_training.checkpoint import load_checkpoint
 
 ACCURACY_BAR = 0.12

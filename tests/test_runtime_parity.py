@@ -36,7 +36,7 @@ def backends(bundle):
 
 
 def share_within(pipeline, photos, wanted):
-    from posesdk_converters.verify import pose_distances
+    from posesdk_converters.verification.parity import pose_distances
 
     found = [pipeline.run(photo) for photo in photos]
     distances = np.concatenate([pose_distances(*pair)[0] for pair in zip(found, wanted, strict=True)])

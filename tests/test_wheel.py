@@ -15,7 +15,7 @@ import cv2
 import pytest
 from packaging.requirements import Requirement
 
-from posesdk_converters.render import render_people
+from posesdk_converters.rendering.render import render_people
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULT_MODEL = "posesdk/models/default.posebundle"

@@ -131,7 +131,7 @@ def _run(model: "Checkpoint", request: "Request", output: Path) -> "Converted":
 
 
 def _show(done: "Converted", output: Path) -> None:
-    from posesdk_converters.report import text_table
+    from posesdk_converters.verification.report import text_table
 
     for row in text_table(done.record):
         show_line(row, err=True)

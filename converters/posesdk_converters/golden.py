@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from posesdk.pipeline import settled
 from posesdk.poses import Poses
 from posesdk.sources import read_image
-from posesdk_converters.render import render_people
+from posesdk_converters.rendering.render import render_people
 from posesdk_training.models.logocap import LogoCap
 from posesdk_training.torch_runtime import torch_pipeline
 

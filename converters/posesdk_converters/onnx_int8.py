@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from posesdk_converters.qdq_s8 import quantizable
+from posesdk_converters.nvidia.qdq_s8 import quantizable
 from posesdk_runtimes.base import Tensor
 from posesdk_runtimes.onnxruntime import import_onnxruntime
 

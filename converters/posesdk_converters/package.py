@@ -30,15 +30,22 @@ from posesdk.spec import InputSpec
 from posesdk.verify import Reference
 from posesdk_converters.calibration import CalibrationImages, Feeds, collect_feeds, read_calibration
 from posesdk_converters.golden import expected_poses, golden_image
-from posesdk_converters.judge import Judge, Judged
+from posesdk_converters.nvidia.rtx import RtxCheck, validate
 from posesdk_converters.onnx import export_adapt, export_trunk
-from posesdk_converters.photos import Photos, open_photos
-from posesdk_converters.record import Record, accuracy_of, describe_calibration, file_size, tool_versions, write_record
-from posesdk_converters.report import write_report
 from posesdk_converters.request import Request, check_request, planned
-from posesdk_converters.rtx import RtxCheck, validate
 from posesdk_converters.target import Conversion, find_target, portable_variant
-from posesdk_converters.verify import open_pipeline, verify_variants
+from posesdk_converters.verification.judge import Judge, Judged
+from posesdk_converters.verification.parity import open_pipeline, verify_variants
+from posesdk_converters.verification.photos import Photos, open_photos
+from posesdk_converters.verification.record import (
+    Record,
+    accuracy_of,
+    describe_calibration,
+    file_size,
+    tool_versions,
+    write_record,
+)
+from posesdk_converters.verification.report import write_report
 from posesdk_runtimes.errors import ArtifactError, GateError, PoseSDKError, SourceError
 from posesdk_training.checkpoint import Checkpoint, load_weights
 from posesdk_training.models.build import build_model

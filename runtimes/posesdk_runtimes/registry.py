@@ -12,7 +12,7 @@ from posesdk_runtimes.base import Runtime
 from posesdk_runtimes.errors import DeviceUnavailableError, MissingDependencyError
 
 if TYPE_CHECKING:
-    from posesdk_runtimes.engine import EngineOptions
+    from posesdk_runtimes.engines.engine import EngineOptions
 
 __all__ = [
     "RUNTIMES",
@@ -82,13 +82,13 @@ def runtime_devices(name: str) -> tuple[str, ...]:
 
             return tuple(device.lower() for device in shared_core().available_devices)
         if name == "tflite":
-            from posesdk_runtimes.tflite import import_interpreter
+            from posesdk_runtimes.tflite.runtime import import_interpreter
 
             import_interpreter()
             return ("cpu",)
         if name == "tensorrt":
-            from posesdk_runtimes.cuda import load_cuda
-            from posesdk_runtimes.tensorrt import load_tensorrt
+            from posesdk_runtimes.tensorrt.cuda import load_cuda
+            from posesdk_runtimes.tensorrt.runtime import load_tensorrt
 
             load_tensorrt()
             return tuple(f"cuda:{index}" for index in range(load_cuda().device_count()))
@@ -133,16 +133,16 @@ def open_runtime(
 
             return OpenVINORuntime(path, device=place, precision=precision, threads=threads)
         case "tflite":
-            from posesdk_runtimes.tflite import TFLiteRuntime
+            from posesdk_runtimes.tflite.runtime import TFLiteRuntime
 
             return TFLiteRuntime(path, threads=threads)
         case "tensorrt":
             place = "cuda:0" if place == "auto" else place
             if Path(path).suffix.lower() == ".onnx":
-                from posesdk_runtimes.engine import open_as_engine
+                from posesdk_runtimes.engines.engine import open_as_engine
 
                 return open_as_engine(path, device=place, precision=precision, threads=threads, options=engine)
-            from posesdk_runtimes.tensorrt import TensorRTRuntime
+            from posesdk_runtimes.tensorrt.runtime import TensorRTRuntime
 
             return TensorRTRuntime(path, device=place, threads=threads)
         case _:

@@ -82,7 +82,7 @@ def _opencv() -> Iterator[Finding]:
 
 def _runtimes() -> Iterator[Finding]:
     from posesdk_runtimes.registry import available_runtimes, runtime_devices
-    from posesdk_runtimes.tensorrt import how_to_install
+    from posesdk_runtimes.tensorrt.runtime import how_to_install
 
     usable = 0
     for info in available_runtimes():

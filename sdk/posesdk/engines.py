@@ -5,8 +5,8 @@ from dataclasses import replace
 from posesdk.bundle import Bundle
 from posesdk.bundle_cache import cache_folder
 from posesdk.manifest import Variant
-from posesdk_runtimes.engine import EngineOptions
-from posesdk_runtimes.engine_recipe import RECIPE_NAME, GraphRecipe, parse_recipes
+from posesdk_runtimes.engines.engine import EngineOptions
+from posesdk_runtimes.engines.recipe import RECIPE_NAME, GraphRecipe, parse_recipes
 
 __all__ = ["engine_options", "graph_names"]
 

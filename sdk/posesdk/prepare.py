@@ -13,12 +13,12 @@ from posesdk.bundle import Bundle
 from posesdk.engines import engine_options, graph_names
 from posesdk.pipeline import open_pipeline
 from posesdk.variants import Candidate, select_variant
-from posesdk_runtimes.engine import Engine, EngineOptions, ensure_engine
-from posesdk_runtimes.engine_cache import EngineCache, Entry
-from posesdk_runtimes.engine_process import BuildProgress
+from posesdk_runtimes.engines.cache import EngineCache, Entry
+from posesdk_runtimes.engines.engine import Engine, EngineOptions, ensure_engine
+from posesdk_runtimes.engines.process import BuildProgress
 from posesdk_runtimes.errors import MissingDependencyError
 from posesdk_runtimes.registry import available_runtimes
-from posesdk_runtimes.tensorrt import how_to_install
+from posesdk_runtimes.tensorrt.runtime import how_to_install
 
 __all__ = ["Listener", "Prepared", "prepare"]
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from posesdk.bundle import Bundle
 from posesdk.prepare import Listener, Prepared, prepare
 from posesdk.terminal import show_line, show_text
-from posesdk_runtimes.engine import EngineOptions
-from posesdk_runtimes.engine_process import BuildProgress
+from posesdk_runtimes.engines.engine import EngineOptions
+from posesdk_runtimes.engines.process import BuildProgress
 
 __all__ = ["Settings", "run_prepare"]
 

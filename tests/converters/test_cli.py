@@ -11,8 +11,9 @@ from posesdk.cli import app as detect_app
 from posesdk.detector import Detector
 from posesdk.selftest import run_selftest
 from posesdk.spec import STRIDE
-from posesdk_converters import package, verify
+from posesdk_converters import package
 from posesdk_converters.cli import app
+from posesdk_converters.verification import parity
 from posesdk_training.checkpoint import load_checkpoint, save_checkpoint
 
 
@@ -186,7 +187,7 @@ def test_bundle_that_fails_the_gate_is_not_written(
         monkeypatch.setattr(
             package, f"export_{name}", lambda model, path, content=content, **_: path.write_bytes(content)
         )
-    monkeypatch.setattr(verify, "FRACTION", 1.1)
+    monkeypatch.setattr(parity, "FRACTION", 1.1)
     output = tmp_path / "out.posebundle"
     result = run(tiny_checkpoint, "--target", "onnx", "-o", output, "--golden", tiny_picture)
     assert result.exit_code == 5

@@ -17,7 +17,7 @@ from posesdk_converters import package, targets
 from posesdk_converters.calibration import FEWEST_IMAGES, read_calibration
 from posesdk_converters.cli import app
 from posesdk_converters.request import Request, planned
-from posesdk_converters.sensitivity import layers_of
+from posesdk_converters.verification.sensitivity import layers_of
 from posesdk_runtimes.errors import SourceError
 
 TARGET = """
@@ -27,7 +27,7 @@ TARGET = """
     from onnx import numpy_helper
 
     from posesdk.manifest import Variant
-    from posesdk_converters.sensitivity import layers_of
+    from posesdk_converters.verification.sensitivity import layers_of
 
     SUMMARY = "a toy"
     PRECISIONS = ("fp32", "int8")
@@ -163,7 +163,7 @@ def test_int8_that_misses_the_gate_gets_its_most_sensitive_layers_back_in_float(
 
 
 def test_variant_that_misses_the_gate_leaves_a_report_and_no_bundle(convert, pictures, monkeypatch):
-    monkeypatch.setattr("posesdk_converters.judge.rank_layers", lambda *_, **__: ())
+    monkeypatch.setattr("posesdk_converters.verification.judge.rank_layers", lambda *_, **__: ())
     result, output, report = convert(*INT8, pictures)
     assert result.exit_code == 5
     assert "toy-int8: mean OKS with the float poses is" in result.stderr
@@ -179,7 +179,7 @@ def test_variant_that_misses_the_gate_leaves_a_report_and_no_bundle(convert, pic
 
 
 def test_gate_is_about_ap_where_there_are_labels(convert, pictures, labels, monkeypatch):
-    monkeypatch.setattr("posesdk_converters.judge.rank_layers", lambda *_, **__: ())
+    monkeypatch.setattr("posesdk_converters.verification.judge.rank_layers", lambda *_, **__: ())
     options = (*INT8, pictures, "--evaluate", labels, "--images", pictures)
     result, output, report = convert(*options)
     assert result.exit_code == 5
@@ -248,7 +248,7 @@ def test_targets_stand_in_the_order_and_precisions_that_are_named():
 
 
 def test_portable_graphs_stand_where_the_onnx_target_is_named(convert):
-    result, output, _ = convert(first=("--target", "onnx,toy"))
+    _, output, _ = convert(first=("--target", "onnx,toy"))
     assert [variant.name for variant in open_bundle(output).manifest.variants] == ["portable-fp32", "toy-fp32"]
 
 

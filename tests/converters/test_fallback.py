@@ -1,7 +1,7 @@
 import pytest
 
-from posesdk_converters.fallback import fewest_float_layers
-from posesdk_converters.sensitivity import LayerError
+from posesdk_converters.verification.fallback import fewest_float_layers
+from posesdk_converters.verification.sensitivity import LayerError
 
 RANKING = [
     LayerError("trunk" if index % 2 else "adapt", f"layer{index}", f"w{index}", 1 / (index + 1)) for index in range(20)

@@ -14,10 +14,10 @@ from posesdk.sampling import sample_windows
 from posesdk.selftest import run_selftest
 from posesdk.spec import AdaptationSpec, DecodeSpec, EdgeBackboneSpec, HeadSpec, ModelSpec
 from posesdk.variants import Candidate
-from posesdk_converters.fused import compare_fused, export_fused, variant_of_fused
-from posesdk_converters.fused_graph import Fused
+from posesdk_converters.nvidia.fused import compare_fused, export_fused, variant_of_fused
+from posesdk_converters.nvidia.fused_graph import Fused
 from posesdk_converters.target import Conversion, portable_variant
-from posesdk_runtimes.engine_recipe import GraphRecipe, read_recipe
+from posesdk_runtimes.engines.recipe import GraphRecipe, read_recipe
 from posesdk_runtimes.errors import GateError
 from posesdk_runtimes.registry import open_runtime
 from posesdk_training.checkpoint import load_model
@@ -309,8 +309,8 @@ def test_self_test_detector_and_evaluation_take_a_fused_variant(bundle, tiny_pic
 @pytest.mark.parametrize("kind", ["fp32", "fp16"])
 def test_tensorrt_builds_an_engine(free, bundle, kind):
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX stands in for TensorRT")
-    from posesdk_converters.rtx import check_with_rtx
-    from posesdk_runtimes.engine_recipe import ShapeRange
+    from posesdk_converters.nvidia.rtx import check_with_rtx
+    from posesdk_runtimes.engines.recipe import ShapeRange
 
     if kind == "fp32":
         sizes = ShapeRange((1, 64, 64, 3), (1, 64, 96, 3), (1, 96, 96, 3))

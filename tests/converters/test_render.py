@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from posesdk_converters.figure import Figure, Posture, Wardrobe, build_figure
-from posesdk_converters.render import render_people
-from posesdk_converters.scenery import Camera
-from posesdk_converters.surface import Surface
+from posesdk_converters.rendering.figure import Figure, Posture, Wardrobe, build_figure
+from posesdk_converters.rendering.render import render_people
+from posesdk_converters.rendering.scenery import Camera
+from posesdk_converters.rendering.surface import Surface
 
 SIZE = (120, 160)
 

@@ -6,7 +6,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from posesdk_converters.calibration import Feeds
-from posesdk_converters.sensitivity import most_sensitive, rank_layers
+from posesdk_converters.verification.sensitivity import most_sensitive, rank_layers
 
 
 def save_graph(path, first, second):

@@ -16,9 +16,9 @@ from posesdk.spec import InputSpec
 from posesdk_converters.calibration import Feeds
 from posesdk_converters.target import find_target
 from posesdk_converters.targets.mobile import square
-from posesdk_converters.tflite_graph import read_operators
-from posesdk_converters.tflite_layers import match_convolutions
-from posesdk_converters.tflite_quiet import quiet
+from posesdk_converters.tflite.graph import read_operators
+from posesdk_converters.tflite.layers import match_convolutions
+from posesdk_converters.tflite.quiet import quiet
 from posesdk_runtimes.errors import GateError, MissingDependencyError
 from posesdk_runtimes.registry import open_runtime
 
@@ -283,10 +283,10 @@ def audit(event, values):
         seen.append((event, str(values)))
 sys.addaudithook(audit)
 import torch
-from posesdk_converters.tflite import import_converter
-from posesdk_converters.tflite_graph import name_tensors
-from posesdk_converters.tflite_quantize import observe_ranges, quantize, store_float16
-from posesdk_converters.tflite_quiet import quiet
+from posesdk_converters.tflite.convert import import_converter
+from posesdk_converters.tflite.graph import name_tensors
+from posesdk_converters.tflite.quantize import observe_ranges, quantize, store_float16
+from posesdk_converters.tflite.quiet import quiet
 converter = import_converter()
 with quiet():
     layers = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.Conv2d(8, 4, 1)).eval()

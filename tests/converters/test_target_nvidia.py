@@ -13,15 +13,15 @@ pytest.importorskip("onnxscript", reason="the conversion needs the [convert] ext
 from posesdk.pipeline import Pipeline
 from posesdk.spec import InputSpec
 from posesdk_converters.calibration import Feeds
-from posesdk_converters.engine_profiles import engine_recipes
-from posesdk_converters.fp16 import to_half, too_large
+from posesdk_converters.nvidia.fp16 import to_half, too_large
+from posesdk_converters.nvidia.opset import with_opset
+from posesdk_converters.nvidia.profiles import engine_recipes
+from posesdk_converters.nvidia.qdq_s8 import activation_ranges, check_quantized, quantizable
 from posesdk_converters.onnx import relative_error
-from posesdk_converters.opset import with_opset
-from posesdk_converters.qdq_s8 import activation_ranges, check_quantized, quantizable
 from posesdk_converters.recording import FeedRecorder
 from posesdk_converters.target import Conversion, find_target, portable_variant
-from posesdk_converters.verify import random_images
-from posesdk_runtimes.engine_recipe import GraphRecipe, read_recipes
+from posesdk_converters.verification.parity import random_images
+from posesdk_runtimes.engines.recipe import GraphRecipe, read_recipes
 from posesdk_runtimes.errors import GateError, SourceError
 from posesdk_runtimes.onnxruntime import import_onnxruntime
 from posesdk_runtimes.registry import open_runtime
@@ -382,7 +382,7 @@ def test_recipe_beside_the_files_can_be_read(conversion, variants):
 @pytest.fixture(scope="module")
 def rtx():
     pytest.importorskip("tensorrt_rtx", reason="the builds need the [convert-nvidia] extra", exc_type=ImportError)
-    from posesdk_converters import rtx
+    from posesdk_converters.nvidia import rtx
 
     return rtx
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from posesdk_runtimes import cuda as cuda_module
-from posesdk_runtimes.cuda import SIGNATURES, Cuda, CudaDevice, cuda_libraries, host_bytes, load_cuda
 from posesdk_runtimes.errors import DeviceUnavailableError, MissingDependencyError, PoseSDKError, RuntimeFault
+from posesdk_runtimes.tensorrt import cuda as cuda_module
+from posesdk_runtimes.tensorrt.cuda import SIGNATURES, Cuda, CudaDevice, cuda_libraries, host_bytes, load_cuda
 
 HEADERS = [Path(folder, "cuda_runtime_api.h") for folder in ("/usr/local/cuda/include", "/usr/include")]
 

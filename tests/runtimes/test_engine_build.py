@@ -14,13 +14,13 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from posesdk_runtimes.engine import EngineOptions, ensure_engine, open_as_engine
-from posesdk_runtimes.engine_build import Phases, configure
-from posesdk_runtimes.engine_job import BuildFault, Job, Messages
-from posesdk_runtimes.engine_key import Machine
-from posesdk_runtimes.engine_network import Vendor, make_profile, parse_network
-from posesdk_runtimes.engine_process import BuildProgress
-from posesdk_runtimes.engine_recipe import GraphRecipe, ShapeRange
+from posesdk_runtimes.engines.build import Phases, configure
+from posesdk_runtimes.engines.engine import EngineOptions, ensure_engine, open_as_engine
+from posesdk_runtimes.engines.job import BuildFault, Job, Messages
+from posesdk_runtimes.engines.key import Machine
+from posesdk_runtimes.engines.network import Vendor, make_profile, parse_network
+from posesdk_runtimes.engines.process import BuildProgress
+from posesdk_runtimes.engines.recipe import GraphRecipe, ShapeRange
 from posesdk_runtimes.errors import ArtifactError, EngineBuildError, MissingDependencyError
 from posesdk_runtimes.registry import open_runtime
 
@@ -158,7 +158,7 @@ def test_the_process_keeps_standard_output_for_its_protocol(tmp_path: Path, sing
     job = Job(str(single), str(tmp_path / "e"), "f32", None, 64, rtx)
     program = (
         f"import sys; sys.path[:] = {[entry for entry in sys.path if entry]!r}\n"
-        "from posesdk_runtimes.engine_build import main; main()"
+        "from posesdk_runtimes.engines.build import main; main()"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], input=json.dumps(job.to_dict()), capture_output=True, text=True, check=True
@@ -172,7 +172,7 @@ def test_the_process_keeps_standard_output_for_its_protocol(tmp_path: Path, sing
 def test_a_builder_that_nobody_listens_to_any_more_ends() -> None:
     program = (
         f"import sys, time; sys.path[:] = {[entry for entry in sys.path if entry]!r}\n"
-        "from posesdk_runtimes import engine_build\n"
+        "from posesdk_runtimes.engines import build as engine_build\n"
         "engine_build.BEAT = 0.05\n"
         "with engine_build.Channel().beating(): time.sleep(60)\n"
     )
@@ -368,7 +368,7 @@ def counting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EngineOptions:
         "data = str(os.path.getsize(sys.argv[1])).encode()\nopen(job['output'], 'wb').write(data)\n"
         "print(json.dumps({'event': 'done', 'size': len(data), 'sha256': hashlib.sha256(data).hexdigest()}))\n"
     )
-    monkeypatch.setattr("posesdk_runtimes.engine.TensorRTRuntime", _Runtime)
+    monkeypatch.setattr("posesdk_runtimes.engines.engine.TensorRTRuntime", _Runtime)
     monkeypatch.setattr(_Runtime, "refused", set())
     command = (sys.executable, str(script), str(tmp_path / "count"))
     return options(tmp_path, "tensorrt", command=command)

@@ -1,6 +1,6 @@
 """Engines are built once, found again, rebuilt when damaged or outdated - and every way a build can end is an error.
 
-The builder is a script that obeys the protocol of `engine_build` and ends as it is told.
+The builder is a script that obeys the protocol of `engines.build` and ends as it is told.
 """
 
 import json
@@ -18,12 +18,12 @@ from typing import Any
 
 import pytest
 
-from posesdk_runtimes.engine import Engine, EngineOptions, ensure_engine
-from posesdk_runtimes.engine_cache import EngineCache, default_cache_folder
-from posesdk_runtimes.engine_key import Machine, l4t_release, make_key
-from posesdk_runtimes.engine_memory import check_memory, free_memory, workspace_within
-from posesdk_runtimes.engine_process import BuildProgress
-from posesdk_runtimes.engine_recipe import GraphRecipe, ShapeRange
+from posesdk_runtimes.engines.cache import EngineCache, default_cache_folder
+from posesdk_runtimes.engines.engine import Engine, EngineOptions, ensure_engine
+from posesdk_runtimes.engines.key import Machine, l4t_release, make_key
+from posesdk_runtimes.engines.memory import check_memory, free_memory, workspace_within
+from posesdk_runtimes.engines.process import BuildProgress
+from posesdk_runtimes.engines.recipe import GraphRecipe, ShapeRange
 from posesdk_runtimes.errors import ArtifactError, EngineBuildError, MissingDependencyError, PoseSDKError
 
 BUILDER = """
@@ -264,8 +264,8 @@ def test_an_interrupt_ends_the_build_and_leaves_nothing(bench: Bench) -> None:
 PROGRAM = """
 import sys
 sys.path[:] = {paths!r}
-from posesdk_runtimes.engine import EngineOptions, ensure_engine
-from posesdk_runtimes.engine_key import Machine
+from posesdk_runtimes.engines.engine import EngineOptions, ensure_engine
+from posesdk_runtimes.engines.key import Machine
 options = EngineOptions(cache={cache!r}, machine=Machine("10.3.0"), free=(8000, 8000), command={command!r})
 print(ensure_engine({graph!r}, options=options).reason)
 """
@@ -373,7 +373,7 @@ def test_pruning_keeps_the_engine_in_use_and_those_of_other_graphs_and_gpus(benc
 def test_a_long_build_writes_to_the_log_unless_someone_listens(
     bench: Bench, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("posesdk_runtimes.engine._NEWS", 0.2)
+    monkeypatch.setattr("posesdk_runtimes.engines.engine._NEWS", 0.2)
     bench.ensure("slow")
     assert re.search(r"building, 25%, \d s so far", caplog.text)
     caplog.clear()
@@ -438,7 +438,7 @@ def test_free_memory_counts_swap_and_the_limit_of_a_container(
         def device(self, index: int) -> object:
             return type("Device", (), {"integrated": True})
 
-    monkeypatch.setattr("posesdk_runtimes.engine_memory.load_cuda", Jetson)
+    monkeypatch.setattr("posesdk_runtimes.engines.memory.load_cuda", Jetson)
     assert free_memory(0, tmp_path) == (expected, expected)
 
 

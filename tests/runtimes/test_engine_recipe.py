@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from posesdk_runtimes.base import TensorSpec
-from posesdk_runtimes.engine_recipe import (
+from posesdk_runtimes.engines.recipe import (
     GraphRecipe,
     ShapeRange,
     default_recipe,

@@ -20,9 +20,6 @@ import pytest
 from posesdk.bundle import default_bundle_path, open_bundle
 from posesdk.pipeline import Pipeline, open_pipeline
 from posesdk.variants import select_variant
-from posesdk_runtimes import tensorrt as tensorrt_module
-from posesdk_runtimes import tensorrt_lane
-from posesdk_runtimes.cuda import Cuda, load_cuda
 from posesdk_runtimes.errors import (
     ArtifactError,
     DeviceUnavailableError,
@@ -31,7 +28,10 @@ from posesdk_runtimes.errors import (
     RuntimeFault,
 )
 from posesdk_runtimes.registry import open_runtime, runtime_devices
-from posesdk_runtimes.tensorrt import TensorRTRuntime, load_tensorrt
+from posesdk_runtimes.tensorrt import lane as tensorrt_lane
+from posesdk_runtimes.tensorrt import runtime as tensorrt_module
+from posesdk_runtimes.tensorrt.cuda import Cuda, load_cuda
+from posesdk_runtimes.tensorrt.runtime import TensorRTRuntime, load_tensorrt
 
 
 def _fakes() -> Any:

@@ -13,7 +13,7 @@ import pytest
 
 from posesdk_runtimes.errors import ArtifactError, DeviceUnavailableError, MissingDependencyError, RuntimeFault
 from posesdk_runtimes.registry import open_runtime, runtime_devices
-from posesdk_runtimes.tflite import TFLiteRuntime, import_interpreter
+from posesdk_runtimes.tflite.runtime import TFLiteRuntime, import_interpreter
 
 pytest.importorskip("ai_edge_litert", reason="the .tflite graphs are made with ai-edge-litert")
 
@@ -96,7 +96,7 @@ def test_threads_reach_the_interpreter_and_give_the_same_numbers(
         asked.append(settings["num_threads"])
         return real(**settings)
 
-    monkeypatch.setattr("posesdk_runtimes.tflite.import_interpreter", lambda: interpreter)
+    monkeypatch.setattr("posesdk_runtimes.tflite.runtime.import_interpreter", lambda: interpreter)
     image = np.random.default_rng(1).integers(0, 256, (1, 40, 40, 3), dtype=np.uint8)
     one, two, some = (
         TFLiteRuntime(convolution_tflite, threads=count).run({"image": image})["maps"] for count in (1, 2, None)
@@ -105,7 +105,7 @@ def test_threads_reach_the_interpreter_and_give_the_same_numbers(
     np.testing.assert_allclose(one, some, rtol=1e-6, atol=1e-3)
     assert asked[:2] == [1, 2]
     assert 1 <= asked[2] <= 4
-    monkeypatch.setattr("posesdk_runtimes.tflite._usable_cores", lambda: 64)
+    monkeypatch.setattr("posesdk_runtimes.tflite.runtime._usable_cores", lambda: 64)
     TFLiteRuntime(convolution_tflite)
     interpreter.__module__ = "tflite_runtime.interpreter"
     TFLiteRuntime(convolution_tflite)
@@ -165,7 +165,7 @@ def test_a_library_that_is_too_old_says_so(convolution_tflite: Path, monkeypatch
 def test_what_is_no_tflite_file_is_refused_before_the_library_sees_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("posesdk_runtimes.tflite.import_interpreter", lambda: object)
+    monkeypatch.setattr("posesdk_runtimes.tflite.runtime.import_interpreter", lambda: object)
     path = tmp_path / "a.tflite"
     noise = np.random.default_rng(1).bytes(2000)
     for content in (b"\x08\0\0\0ONNX" + bytes(100), noise[:4] + b"TFL3" + noise, b"\x08\0\0\0TFL3", b"\x08\0"):
@@ -177,7 +177,7 @@ def test_what_is_no_tflite_file_is_refused_before_the_library_sees_it(
 LOUD = """
 import os, sys
 import numpy
-from posesdk_runtimes.tflite import TFLiteRuntime
+from posesdk_runtimes.tflite.runtime import TFLiteRuntime
 for path in sys.argv[1:]:
     runtime = TFLiteRuntime(path)
     runtime.run({spec.name: numpy.ones([side or 8 for side in spec.shape], spec.dtype) for spec in runtime.inputs})
@@ -203,7 +203,7 @@ def test_loading_and_running_writes_nothing_on_the_screen_or_at_home(
 
 
 def test_what_others_write_while_a_graph_is_loaded_is_kept(capfd: pytest.CaptureFixture[str]) -> None:
-    from posesdk_runtimes import tflite_greeting
+    from posesdk_runtimes.tflite import greeting as tflite_greeting
 
     tflite_greeting._greeted.clear()
     with tflite_greeting.without_greeting():

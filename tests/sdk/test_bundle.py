@@ -331,7 +331,10 @@ BAD_FOLDERS: dict[str, tuple[Callable[[Path], None], str]] = {
     "manifest is huge": (put("manifest.json", b" " * (5 << 20)), r"'manifest\.json' has 5242880 bytes"),
     "manifest is a link": (replace_by_link("manifest.json"), r"'manifest\.json' is a link"),
     "newer schema": (set_value("schema_version", 2), "schema version 2.*upgrade posesdk"),
-    "newer posesdk": (set_value("needs", "99.1"), r"needs posesdk 99\.1 or newer, this is .*pip install 'posesdk>=99\.1'"),
+    "newer posesdk": (
+        set_value("needs", "99.1"),
+        r"needs posesdk 99\.1 or newer.*'posesdk>=99\.1'",
+    ),
     "no version": (set_value("needs", "new"), "needs: String should match"),
     "unknown field": (set_value("surprise", 1), "surprise: Extra inputs"),
     "no variants": (set_value("variants", []), "variants"),

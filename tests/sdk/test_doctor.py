@@ -6,9 +6,10 @@ from types import ModuleType
 import pytest
 
 from posesdk.doctor import examine
-from posesdk_runtimes import cuda, tensorrt
 from posesdk_runtimes.errors import DeviceUnavailableError
 from posesdk_runtimes.registry import RuntimeInfo
+from posesdk_runtimes.tensorrt import cuda
+from posesdk_runtimes.tensorrt import runtime as tensorrt
 
 
 def findings() -> dict:

@@ -23,9 +23,9 @@ from posesdk.engines import engine_options
 from posesdk.manifest import Variant
 from posesdk.prepare import Listener, prepare
 from posesdk.prepare_command import _progress
-from posesdk_runtimes.engine_key import Machine
-from posesdk_runtimes.engine_process import BuildProgress
-from posesdk_runtimes.engine_recipe import GraphRecipe, ShapeRange, write_recipes
+from posesdk_runtimes.engines.key import Machine
+from posesdk_runtimes.engines.process import BuildProgress
+from posesdk_runtimes.engines.recipe import GraphRecipe, ShapeRange, write_recipes
 from posesdk_runtimes.errors import MissingDependencyError
 from posesdk_runtimes.onnxruntime import OnnxRuntime
 from posesdk_runtimes.registry import RUNTIMES
@@ -34,7 +34,7 @@ RUN = CliRunner()
 ORIN = Machine(tensorrt="10.3.0", cuda_driver="12.6", gpu="Orin", compute_capability="8.7", l4t="36.4.3")
 BUILDER = """
 import sys; sys.path[:] = {paths!r}
-import posesdk_runtimes.engine_build as engine_build
+import posesdk_runtimes.engines.build as engine_build
 load = engine_build.load_tensorrt
 engine_build.load_tensorrt = lambda name: load("tensorrt_rtx")
 engine_build.main()
@@ -88,10 +88,10 @@ def orin(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[
 
     program = BUILDER.format(paths=[entry for entry in sys.path if entry])
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
-    monkeypatch.setattr("posesdk_runtimes.engine.TensorRTRuntime", Opened)
-    monkeypatch.setattr("posesdk_runtimes.engine.inspect_machine", lambda device, module: there["machine"])
-    monkeypatch.setattr("posesdk_runtimes.engine.free_memory", lambda index: (8000, 8000))
-    monkeypatch.setattr("posesdk_runtimes.engine.build_command", lambda: (sys.executable, "-c", program))
+    monkeypatch.setattr("posesdk_runtimes.engines.engine.TensorRTRuntime", Opened)
+    monkeypatch.setattr("posesdk_runtimes.engines.engine.inspect_machine", lambda device, module: there["machine"])
+    monkeypatch.setattr("posesdk_runtimes.engines.engine.free_memory", lambda index: (8000, 8000))
+    monkeypatch.setattr("posesdk_runtimes.engines.engine.build_command", lambda: (sys.executable, "-c", program))
     installed = tuple(
         replace(info, version="10.3.0" if name == "tensorrt" else None, devices=("cuda",))
         for name, info in RUNTIMES.items()

@@ -1,7 +1,7 @@
 """`--target jetson`: TensorRT 8.6 and 10 as JetPack 6 and 7 bring it."""
 
 from posesdk.manifest import Precision, Variant
-from posesdk_converters.nvidia import Platform, convert_for
+from posesdk_converters.nvidia.platform import Platform, convert_for
 from posesdk_converters.target import ALL_QUANTIZED, Conversion, FloatLayers
 
 SUMMARY = "ONNX for TensorRT on Jetson, JetPack 6 and 7"
@@ -15,5 +15,5 @@ is float32, too."""
 def convert(
     conversion: Conversion, precision: Precision, *, float_layers: FloatLayers = ALL_QUANTIZED
 ) -> tuple[Variant, ...]:
-    """Writes ONNX files with explicit types and the recipe of their engines; see `posesdk_converters.nvidia`."""
+    """Writes ONNX files with explicit types and the recipe of their engines; see `nvidia.platform`."""
     return convert_for(PLATFORM, conversion, precision, float_layers)

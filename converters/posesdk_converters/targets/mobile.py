@@ -14,9 +14,9 @@ import numpy as np
 from posesdk.manifest import Precision, Variant
 from posesdk.spec import InputSpec
 from posesdk_converters.target import ALL_QUANTIZED, Conversion, FloatLayers, Graph
-from posesdk_converters.tflite_graph import read_operators
-from posesdk_converters.tflite_layers import float_operators, match_convolutions
-from posesdk_converters.tflite_quantize import Ranges, observe_ranges, quantize, store_float16
+from posesdk_converters.tflite.graph import read_operators
+from posesdk_converters.tflite.layers import float_operators, match_convolutions
+from posesdk_converters.tflite.quantize import Ranges, observe_ranges, quantize, store_float16
 from posesdk_runtimes.base import Tensor
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def square(source: InputSpec) -> tuple[int, int]:
 
 def _float_graph(conversion: Conversion, made: _Made, graph: Graph, size: tuple[int, int]) -> bytes:
     if graph not in made.graphs:
-        from posesdk_converters.tflite import convert_adapt, convert_trunk  # loading torch takes seconds
+        from posesdk_converters.tflite.convert import convert_adapt, convert_trunk  # loading torch takes seconds
 
         model = conversion.model
         made.graphs[graph] = convert_trunk(model, size) if graph == "trunk" else convert_adapt(model)

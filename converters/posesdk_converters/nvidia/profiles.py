@@ -1,0 +1,53 @@
+"""The shapes that the engines of a model are built for."""
+
+from posesdk.preprocess import make_letterbox
+from posesdk.spec import InputSpec, ModelSpec
+from posesdk_converters.target import Graph
+from posesdk_runtimes.engines.recipe import GraphRecipe, ShapeRange
+
+__all__ = ["engine_recipes"]
+
+USUAL_PICTURE = (1080, 1920)
+"""Height and width of what most cameras give: engines are tuned for it."""
+LONGEST = 2.4
+"""Longest input of a model whose short side is set, in short sides: wide-screen cinema. Longer pictures fail."""
+USUAL_PERSONS = 5
+Size = tuple[int, int]
+
+
+def engine_recipes(spec: ModelSpec, input_size: Size | None, workspace_mib: int) -> dict[Graph, GraphRecipe]:
+    """The recipe of each graph of a model; `input_size` (height, width) where the trunk has a fixed one.
+
+    A free input may be as small as the model allows, and both sides as long as a picture of its own format can make
+    them; engines take scratch memory for the largest, so that a fixed size is cheaper.
+    """
+    least, usual, most = (input_size,) * 3 if input_size else _sizes(spec)
+    images = 2 if spec.decode.flip_test else 1
+    channels, side = spec.keypoint_count * spec.heads.embedding, spec.adaptation.local_size
+    people = spec.decode.max_people
+    shapes: dict[Graph, tuple[str, ShapeRange]] = {
+        "trunk": ("image", ShapeRange((1, *least, 3), (images, *usual, 3), (images, *most, 3))),
+        "adapt": (
+            "context",
+            ShapeRange(*((count, channels, side, side) for count in (1, min(USUAL_PERSONS, people), people))),
+        ),
+    }
+    return {
+        graph: GraphRecipe({name: sizes}, strongly_typed=True, workspace_mib=workspace_mib)
+        for graph, (name, sizes) in shapes.items()
+    }
+
+
+def _sizes(spec: ModelSpec) -> tuple[Size, Size, Size]:
+    """Smallest, usual and largest size of the input."""
+    source = spec.input
+    usual = make_letterbox(USUAL_PICTURE, source, spec.frame).net_size
+    side = _up(source.side, source)
+    if source.resize == "long":
+        return (source.multiple, source.multiple), usual, (side, side)
+    longest = _up(LONGEST * side, source)
+    return (side, side), usual, (longest, longest)
+
+
+def _up(length: float, source: InputSpec) -> int:
+    return int(-(-length // source.multiple)) * source.multiple

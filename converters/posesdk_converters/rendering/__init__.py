@@ -1,0 +1,1 @@
+"""Pictures of rendered people: golden images that belong to nobody."""

@@ -1,0 +1,1 @@
+"""TFLite files from torch modules, and their quantization."""

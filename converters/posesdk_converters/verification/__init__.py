@@ -1,0 +1,1 @@
+"""Every variant against the float model: parity, gate, fallback to float layers, report."""

@@ -1,0 +1,106 @@
+"""Every variant of a conversion against the float model, and int8 layers put back to float until the gate is passed."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from posesdk.manifest import Precision, Variant
+from posesdk.pipeline import Estimate
+from posesdk.spec import ModelSpec
+from posesdk.verify import Gate, Reference, Verification
+from posesdk_converters.target import ALL_QUANTIZED, Conversion, FloatLayers, Graph, Target
+from posesdk_converters.verification.fallback import fewest_float_layers
+from posesdk_converters.verification.parity import open_pipeline
+from posesdk_converters.verification.sensitivity import LayerError, rank_layers
+from posesdk_runtimes.errors import EnvironmentFault, RuntimeFault
+from posesdk_runtimes.registry import available_runtimes
+
+__all__ = ["Judge", "Judged", "runtime_here"]
+
+SAID_HERE = ("openvino", "onnxruntime", "tflite")
+"""Backends that run on the CPU of the machine that converts."""
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """One variant: by which runtime it was run on the CPU here, what came out, and what it misses of the gate.
+
+    Where it cannot be run here, `verification` is None and `note` says why. `float_estimates` are what the float model
+    finds in the pictures at the variant's input size.
+    """
+
+    variant: Variant
+    runtime: str
+    verification: Verification | None = None
+    fault: str | None = None
+    note: str = ""
+    float_estimates: tuple[Estimate, ...] = field(default=(), repr=False)
+
+
+@dataclass(eq=False)
+class Judge:
+    """The float model of `reference` as the measure for all variants in `folder`."""
+
+    spec: ModelSpec
+    folder: Path
+    reference: Reference
+    gate: Gate
+    step: Callable[[str], None]
+    ranking: tuple[LayerError, ...] = field(default=(), init=False)
+    """The layers by what int8 costs them; empty as long as no variant missed the gate."""
+
+    def judge(self, variant: Variant) -> Judged:
+        """Runs a variant on all pictures."""
+        runtime = runtime_here(variant)
+        if runtime is None:
+            return Judged(variant, variant.runtime[0], note=f"none of {', '.join(variant.runtime)} is installed here")
+        self.step(f"verifying {variant.name} with {runtime}")
+        try:
+            with open_pipeline(self.spec, self.folder, variant, runtime) as pipeline:
+                verification = self.reference.verify(pipeline)
+                wanted = tuple(self.reference.found(pipeline.spec)[0])
+        except EnvironmentFault as error:
+            return Judged(variant, runtime, note=str(error))
+        except RuntimeFault as error:
+            return Judged(variant, runtime, fault=str(error))
+        return Judged(variant, runtime, verification, self.gate.fault(verification), float_estimates=wanted)
+
+    def convert(self, target: Target, conversion: Conversion, precision: Precision) -> tuple[Judged, ...]:
+        """The variants of one precision of a target.
+
+        Where int8 misses the gate, the most sensitive layers go back to float until it passes; where that does not
+        help, the variants as they were first are given back, with what they miss.
+        """
+
+        def attempt(layers: FloatLayers) -> tuple[Judged, ...]:
+            return tuple(self.judge(variant) for variant in target.convert(conversion, precision, float_layers=layers))
+
+        first = attempt(ALL_QUANTIZED)
+        if precision != "int8" or _passes(first):
+            return first
+        ranking = self._ranking(conversion)
+        found = fewest_float_layers(ranking, attempt, _passes) if ranking else None
+        return first if found is None else found[1]
+
+    def _ranking(self, conversion: Conversion) -> tuple[LayerError, ...]:
+        if not self.ranking and conversion.feeds is not None:
+            self.ranking = rank_layers(_graphs(conversion), conversion.feeds, step=self.step)
+        return self.ranking
+
+
+def runtime_here(variant: Variant) -> str | None:
+    """The runtime that can run a variant on this machine's CPU, the variant's preferred one first."""
+    installed = {info.name for info in available_runtimes() if info.version}
+    return next((name for name in variant.runtime if name in SAID_HERE and name in installed), None)
+
+
+def _passes(judged: Sequence[Judged]) -> bool:
+    return all(one.fault is None for one in judged)
+
+
+def _graphs(conversion: Conversion) -> Mapping[Graph, Path]:
+    portable = conversion.portable
+    graphs: dict[Graph, Path] = {"trunk": conversion.folder / portable.trunk}
+    if portable.adapt is not None:
+        graphs["adapt"] = conversion.folder / portable.adapt
+    return graphs

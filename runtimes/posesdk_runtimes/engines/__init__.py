@@ -1,0 +1,1 @@
+"""TensorRT engines: built once on the device in a process of their own, cached, explained."""

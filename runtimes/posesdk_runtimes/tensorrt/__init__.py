@@ -1,0 +1,1 @@
+"""TensorRT engines run with numpy and ctypes alone."""

@@ -1,0 +1,1 @@
+"""TFLite graphs on ai-edge-litert or tflite-runtime."""
