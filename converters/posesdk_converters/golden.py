@@ -33,13 +33,5 @@ def expected_poses(model: LogoCap, image: NDArray[np.uint8], input_size: tuple[i
     """
     spec = settled(model.spec, model.spec.decode, input_size)
     estimate = torch_pipeline(model, spec).run(image)
-    poses = Poses(
-        keypoints=estimate.keypoints,
-        keypoint_scores=estimate.keypoint_scores,
-        scores=estimate.scores,
-        image_size=(image.shape[0], image.shape[1]),
-        skeleton=spec.skeleton,
-        model=spec.name,
-        keypoint_threshold=spec.decode.keypoint_threshold,
-    )
+    poses = estimate.to_poses(spec, (image.shape[0], image.shape[1]))
     return poses.above(spec.decode.score_threshold) or poses

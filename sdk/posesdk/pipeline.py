@@ -10,6 +10,7 @@ from posesdk.adapt import adapt_poses, local_context, uses_attraction
 from posesdk.bundle import Bundle
 from posesdk.decode import InitialPoses, average_flip, decode_center_offset, suppress_poses
 from posesdk.graphs import check_fused, check_graphs
+from posesdk.poses import Poses
 from posesdk.preprocess import Letterbox, make_letterbox
 from posesdk.spec import DecodeSpec, InputSpec, ModelSpec
 from posesdk.variants import Candidate
@@ -39,6 +40,18 @@ class Estimate:
     keypoint_scores: FloatArray
     scores: FloatArray
     timing: dict[str, float]
+
+    def to_poses(self, spec: ModelSpec, image_size: tuple[int, int]) -> Poses:
+        """These poses in an image of that (height, width), without the times, which differ from run to run."""
+        return Poses(
+            keypoints=self.keypoints,
+            keypoint_scores=self.keypoint_scores,
+            scores=self.scores,
+            image_size=image_size,
+            skeleton=spec.skeleton,
+            model=spec.name,
+            keypoint_threshold=spec.decode.keypoint_threshold,
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

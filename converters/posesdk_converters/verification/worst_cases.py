@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from posesdk.draw import draw_poses
 from posesdk.pipeline import Estimate
-from posesdk.poses import Poses
 from posesdk.spec import ModelSpec
 from posesdk_converters.verification.judge import Judged
 from posesdk_converters.verification.photos import Photos
@@ -61,15 +60,7 @@ def _both(one: Judged, index: int) -> tuple[Estimate, Estimate]:
 
 
 def _draw(image: Image, estimate: Estimate, spec: ModelSpec) -> Image:
-    poses = Poses(
-        keypoints=estimate.keypoints,
-        keypoint_scores=estimate.keypoint_scores,
-        scores=estimate.scores,
-        image_size=(image.shape[0], image.shape[1]),
-        skeleton=spec.skeleton,
-        model=spec.name,
-        keypoint_threshold=spec.decode.keypoint_threshold,
-    )
+    poses = estimate.to_poses(spec, (image.shape[0], image.shape[1]))
     drawn = draw_poses(image, poses.above(spec.decode.score_threshold))
     width = max(1, round(image.shape[1] * HEIGHT / image.shape[0]))
     return np.asarray(cv2.resize(drawn, (width, HEIGHT), interpolation=cv2.INTER_AREA), np.uint8)
