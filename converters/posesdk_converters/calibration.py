@@ -1,7 +1,6 @@
 """Calibration images of a quantization: which ones, and what the two graphs see of them."""
 
 import hashlib
-import json
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,11 +9,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from posesdk.labelled_pictures import list_pictures
 from posesdk.pipeline import Pipeline
-from posesdk.sources import IMAGE_SUFFIXES, read_image
+from posesdk.sources import read_image
+from posesdk.verify import OnPicture
 from posesdk_converters.recording import FeedRecorder
 from posesdk_runtimes.base import Tensor
-from posesdk_runtimes.errors import SourceError
 
 __all__ = ["FEWEST_IMAGES", "MOST_IMAGES", "CalibrationImages", "Feeds", "collect_feeds", "read_calibration"]
 
@@ -57,9 +57,8 @@ def read_calibration(source: Path, *, few_allowed: bool = False) -> CalibrationI
     same ones. Raises SourceError where there are no images or one is missing, ValueError for fewer than FEWEST_IMAGES
     unless that is allowed.
     """
-    paths = _of_annotations(source) if source.suffix.lower() == ".json" else _of_folder(source)
-    if not paths:
-        raise SourceError(f"calibration {source}: there are no images in it; name a folder of pictures or a COCO file")
+    # By name and each one once, so that a folder and a file that lists it give the same choice.
+    paths = sorted(set(list_pictures(source)))
     if len(paths) < FEWEST_IMAGES and not few_allowed:
         raise ValueError(
             f"calibration {source}: {len(paths)} images, at least {FEWEST_IMAGES} are needed for ranges that hold on "
@@ -70,41 +69,22 @@ def read_calibration(source: Path, *, few_allowed: bool = False) -> CalibrationI
     return CalibrationImages(source, tuple(paths), _digest(paths))
 
 
-def collect_feeds(images: CalibrationImages, pipeline: Pipeline) -> Feeds:
-    """What the graphs of the float model's pipeline are fed for these images. Raises SourceError for a broken image."""
+def collect_feeds(images: CalibrationImages, pipeline: Pipeline, on_picture: OnPicture | None = None) -> Feeds:
+    """What the graphs of the float model's pipeline are fed for these images. Raises SourceError for a broken image.
+
+    `on_picture` is told how many are done.
+    """
     trunk = FeedRecorder(pipeline.trunk)
     adapt = None if pipeline.adapt is None else FeedRecorder(pipeline.adapt)
     decode = pipeline.spec.decode.model_copy(update={"max_people": PERSONS_PER_IMAGE, "flip_test": False})
     spec = pipeline.spec.model_copy(update={"decode": decode})
     recorded = Pipeline(spec, trunk, adapt)
-    for image in images.images():
+    for done, image in enumerate(images.images(), start=1):
         recorded.run(image)
+        if on_picture is not None:
+            on_picture(done)
     contexts = [] if adapt is None else [feed["context"] for feed in adapt.feeds]
     return Feeds(tuple(feed["image"] for feed in trunk.feeds), tuple(contexts))
-
-
-def _of_folder(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise SourceError(f"calibration {folder}: there is no such folder; check the path")
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-
-
-def _of_annotations(file: Path) -> list[Path]:
-    try:
-        entries = json.loads(file.read_bytes())["images"]
-        names = sorted({str(entry["file_name"]) for entry in entries})
-    except OSError as error:
-        raise SourceError(f"calibration {file}: cannot be read ({error.strerror}); check the path") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise SourceError(f"calibration {file}: not a COCO annotation file with `images` ({error})") from error
-    return [_find(file.parent, name) for name in names]
-
-
-def _find(folder: Path, name: str) -> Path:
-    for path in (folder / "images" / name, folder / name):
-        if path.is_file():
-            return path
-    raise SourceError(f"calibration: {name} lies neither in {folder / 'images'} nor in {folder}; put the images there")
 
 
 def _digest(paths: Sequence[Path]) -> str:

@@ -2,8 +2,8 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from posesdk.skeleton import Skeleton
 from posesdk.sources import is_picture, natural_order, read_image
 from posesdk_runtimes.errors import SourceError
 
-__all__ = ["PictureFiles", "read_pictures"]
+__all__ = ["PictureFiles", "list_pictures", "read_pictures"]
 
 CROWDPOSE_AREA = 0.53
 """Area of a person, as a part of its box, by which CrowdPose is evaluated: its files give none."""
@@ -56,7 +56,24 @@ def read_pictures(
     if source.is_dir():
         if images is not None:
             raise SourceError(f"--images {images}: {source} is a folder of pictures itself; leave --images out")
-        return _of_folder(source, limit)
+        return PictureFiles(source, _of_folder(source)[:limit])
+    with _reading(source) as tree:
+        entries = sorted(tree["images"], key=lambda entry: int(entry["id"]))[:limit]
+        paths = _paths(source, entries, images)
+        return PictureFiles(source, paths, _people_of(source, tree, entries, skeleton))
+
+
+def list_pictures(source: Path) -> tuple[Path, ...]:
+    """As `read_pictures` without looking at what is labelled: the file may be of any skeleton, or of none."""
+    if source.is_dir():
+        return _of_folder(source)
+    with _reading(source) as tree:
+        return _paths(source, tree["images"], None)
+
+
+@contextmanager
+def _reading(source: Path) -> Iterator[Tree]:
+    """The content of a COCO file; what is not as it should be while it is used becomes a SourceError."""
     try:
         tree = json.loads(source.read_bytes())
     except OSError as error:
@@ -64,34 +81,36 @@ def read_pictures(
     except ValueError as error:
         raise SourceError(f"cannot read {source}: neither a folder nor a COCO annotation file ({error})") from error
     try:
-        return _of_tree(source, tree, skeleton, images=images, limit=limit)
+        yield tree
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise SourceError(f"cannot read {source}: no COCO keypoint annotations ({error!r}); check the file") from error
+        raise SourceError(f"cannot read {source}: no COCO annotations ({error!r}); check the file") from error
 
 
-def _of_folder(folder: Path, limit: int | None) -> PictureFiles:
+def _of_folder(folder: Path) -> tuple[Path, ...]:
     found = [path for path in folder.rglob("*") if is_picture(path)]
     if not found:
         raise SourceError(f"folder {folder} holds no picture; name another one, or a COCO annotation file")
-    return PictureFiles(folder, tuple(sorted(found, key=natural_order)[:limit]))
+    return tuple(sorted(found, key=natural_order))
 
 
-def _of_tree(source: Path, tree: Tree, skeleton: Skeleton, *, images: Path | None, limit: int | None) -> PictureFiles:
-    entries = list(islice(sorted(tree["images"], key=lambda entry: int(entry["id"])), limit))
+def _paths(source: Path, entries: list[Tree], images: Path | None) -> tuple[Path, ...]:
     if not entries:
         raise SourceError(f"{source} lists no images; name another file")
     folders = (source.parent / "images", source.parent) if images is None else (images,)
-    paths = tuple(_find(source, str(entry["file_name"]), folders) for entry in entries)
+    return tuple(_find(source, str(entry["file_name"]), folders) for entry in entries)
+
+
+def _people_of(source: Path, tree: Tree, entries: list[Tree], skeleton: Skeleton) -> tuple[LabelledPersons, ...] | None:
+    """What is labelled in each of these images; None for a file without annotations."""
     if not tree.get("annotations"):
-        return PictureFiles(source, paths)
+        return None
     people: dict[int, list[Tree]] = {int(entry["id"]): [] for entry in entries}
     category = _category(source, tree, skeleton)
     for annotation in tree["annotations"]:
         if annotation["category_id"] == category and annotation["image_id"] in people:
             people[annotation["image_id"]].append(annotation)
     crowdpose = all("crowdIndex" in entry for entry in tree["images"])
-    labels = tuple(_labels(source, persons, skeleton, crowdpose=crowdpose) for persons in people.values())
-    return PictureFiles(source, paths, labels)
+    return tuple(_labels(source, persons, skeleton, crowdpose=crowdpose) for persons in people.values())
 
 
 def _find(source: Path, name: str, folders: tuple[Path, ...]) -> Path:
@@ -99,7 +118,9 @@ def _find(source: Path, name: str, folders: tuple[Path, ...]) -> Path:
         if (folder / name).is_file():
             return folder / name
     places = " nor in ".join(str(folder) for folder in folders)
-    raise SourceError(f"{source}: its image {name} is not in {places}; name their folder with --images")
+    raise SourceError(
+        f"{source}: its image {name} is not in {places}; put it there, or labelled ones where --images says"
+    )
 
 
 def _category(source: Path, tree: Tree, skeleton: Skeleton) -> int:

@@ -14,7 +14,7 @@ from posesdk.pipeline import Estimate, Pipeline
 from posesdk.spec import InputSpec, ModelSpec
 from posesdk.speed import Speed, measure_speed
 
-__all__ = ["Gate", "Pictures", "Reference", "Verification", "measure_pipeline"]
+__all__ = ["Gate", "OnPicture", "Pictures", "Reference", "Verification", "measure_pipeline"]
 
 Pictures = Iterable[tuple[str, NDArray[np.uint8]]]
 """Names and images (H, W, 3) uint8 BGR; they are gone through several times, and are the same each time."""

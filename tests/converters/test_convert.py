@@ -268,10 +268,10 @@ def test_calibration_images_of_a_coco_file_are_those_it_lists(pictures, tmp_path
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (None, "cannot be read"),
-        ("{}", "not a COCO annotation file"),
-        ('{"images": []}', "no images in it"),
-        ('{"images": [{"file_name": "none.png"}]}', "none.png lies neither in"),
+        (None, "cannot read"),
+        ("{}", "no COCO annotations"),
+        ('{"images": []}', "lists no images"),
+        ('{"images": [{"file_name": "none.png"}]}', "none.png is not in"),
     ],
 )
 def test_calibration_file_without_images_is_refused(tmp_path, content, said):

@@ -83,7 +83,7 @@ def test_crowdpose_persons_have_its_part_of_their_box_as_area(write):
     [
         pytest.param({"images": []}, "no images", id="no-images"),
         pytest.param({"images": [{"id": 1, "file_name": "c.png"}]}, "c.png is not in .*--images", id="missing-picture"),
-        pytest.param({"annotations": [{"image_id": 1}]}, "no COCO keypoint annotations", id="no-keypoints"),
+        pytest.param({"annotations": [{"image_id": 1}]}, "no COCO annotations", id="no-keypoints"),
         pytest.param({"annotations": [annotation(1, keypoints=[1.0] * 42)]}, "has 14 keypoints", id="other-count"),
         pytest.param(
             {"categories": [{"id": 1, "name": "person", "keypoints": list(CROWDPOSE_14.keypoints)}]},
