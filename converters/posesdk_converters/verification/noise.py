@@ -8,43 +8,7 @@ import numpy as np
 from posesdk.pipeline import Pipeline
 from posesdk_runtimes.base import Runtime, Tensor, TensorSpec
 
-__all__ = ["NoisyRuntime", "RecordedRuntime", "add_noise"]
-
-
-class RecordedRuntime:
-    """A runtime that gives its last outputs again while its feeds stay the same."""
-
-    def __init__(self, exact: Runtime) -> None:
-        self._exact = exact
-        self._feeds: dict[str, Tensor] = {}
-        self._outputs: dict[str, Tensor] = {}
-
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        """The graph's inputs, in its order."""
-        return self._exact.inputs
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        """The graph's outputs, in its order."""
-        return self._exact.outputs
-
-    def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Every output by name."""
-        known = self._feeds.keys() == feeds.keys()
-        if not known or any(not np.array_equal(self._feeds[name], value) for name, value in feeds.items()):
-            self._outputs = self._exact.run(feeds)
-            self._feeds = {name: value.copy() for name, value in feeds.items()}
-        return dict(self._outputs)
-
-    @property
-    def latest(self) -> Mapping[str, Tensor]:
-        """The outputs of the last run; none before it."""
-        return self._outputs
-
-    def close(self) -> None:
-        """Frees the graph."""
-        self._exact.close()
+__all__ = ["NoisyRuntime", "add_noise"]
 
 
 @dataclass(frozen=True)

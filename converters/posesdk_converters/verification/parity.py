@@ -14,10 +14,11 @@ from posesdk.manifest import Variant
 from posesdk.pipeline import Estimate, Pipeline, settled
 from posesdk.spec import ModelSpec
 from posesdk_converters.onnx import relative_error
-from posesdk_converters.verification.noise import RecordedRuntime, add_noise
+from posesdk_converters.verification.noise import add_noise
 from posesdk_runtimes.base import Tensor
 from posesdk_runtimes.errors import GateError
 from posesdk_runtimes.registry import available_runtimes, open_runtime
+from posesdk_training.evaluation.remembering import RememberingRuntime
 from posesdk_training.models.logocap import LogoCap
 from posesdk_training.torch_runtime import torch_pipeline
 
@@ -77,7 +78,7 @@ class Reference:
         # Every pose is compared, also those that the suppression would drop.
         self.spec = used.model_copy(update={"decode": used.decode.model_copy(update={"nms_distance": 0.0})})
         self.pipeline = torch_pipeline(model, self.spec)
-        trunk = RecordedRuntime(self.pipeline.trunk)
+        trunk = RememberingRuntime(self.pipeline.trunk)
         recorded = replace(self.pipeline, trunk=trunk)
         noisy = [add_noise(recorded, NOISE, seed) for seed in range(NOISY_RUNS)]
         self.estimates: list[Estimate] = []
@@ -92,7 +93,7 @@ class Reference:
 
     def compare(self, pipeline: Pipeline, variant: str, runtime: str) -> Parity:
         """The same images through another pipeline; a fused one does not give its maps."""
-        trunk = RecordedRuntime(pipeline.trunk)
+        trunk = RememberingRuntime(pipeline.trunk)
         recorded = pipeline if isinstance(pipeline, FusedPipeline) else replace(pipeline, trunk=trunk)
         pairs, errors = [], [0.0]
         for image, wanted, maps in zip(self.images, self.estimates, self._maps, strict=True):
