@@ -11,7 +11,7 @@ import onnx
 from posesdk_runtimes.errors import MissingDependencyError
 from posesdk_runtimes.openvino import import_openvino, shared_core
 
-__all__ = ["find_layers", "read_graph", "save_ir"]
+__all__ = ["find_layers", "float_convolutions", "read_graph", "save_ir"]
 
 _COUNTED = re.compile(r"[A-Z][A-Za-z0-9]*_\d+")
 
@@ -54,6 +54,17 @@ def find_layers(model: Any, source: Path, names: Sequence[str]) -> list[str]:
     }
     found = [own[weights[name]] for name in names]
     return found + _followers(model, set(found))
+
+
+def float_convolutions(model: Any, source: Path) -> list[str]:
+    """The convolutions of the ONNX file `source`, in its order, whose weights are float in the `openvino.Model`."""
+    read = {
+        node.input_value(1).get_node().get_friendly_name()
+        for node in model.get_ops()
+        if node.get_type_name() == "Convolution" and node.input_value(1).get_node().get_type_name() == "Constant"
+    }
+    graph = onnx.load(source).graph
+    return [node.name for node in graph.node if node.op_type == "Conv" and node.input[1] in read]
 
 
 def _followers(model: Any, layers: set[str]) -> list[str]:

@@ -133,7 +133,7 @@ class _Work:
                 notes=self.notes,
             )
             reference = Reference(pipeline, self.photos, self.photos.labels)
-            judge = Judge(spec, self.folder, reference, self.request.gate, self.step)
+            judge = Judge(spec, self.folder, reference, self.request.gate, self.step, len(self.photos))
             judged: tuple[Judged, ...] = ()
             for name, precision in planned(self.request):
                 self.step(f"converting for target {name}, {precision}")
@@ -169,8 +169,9 @@ class _Work:
     def _feeds(self, pipeline: Pipeline) -> Feeds | None:
         if self.calibration is None:
             return None
-        self.step(f"running the float model on {len(self.calibration.paths)} calibration images")
-        return collect_feeds(self.calibration, pipeline)
+        title, count = "running the float model on calibration images", len(self.calibration.paths)
+        self.step(title)
+        return collect_feeds(self.calibration, pipeline, lambda done: self.step(f"{title}, {done} of {count}"))
 
 
 def _require_passed(record: Record, report: Path) -> None:

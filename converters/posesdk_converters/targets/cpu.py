@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from posesdk.manifest import Precision, Variant
 from posesdk_converters.nncf_int8 import import_nncf, quantize
-from posesdk_converters.openvino_ir import find_layers, read_graph, save_ir
+from posesdk_converters.openvino_ir import find_layers, float_convolutions, read_graph, save_ir
 from posesdk_converters.openvino_layout import fold_output_scales, pack_maps
 from posesdk_converters.target import ALL_QUANTIZED, Conversion, FloatLayers, Graph
 from posesdk_runtimes.base import Tensor
@@ -31,6 +31,7 @@ def convert(
     (conversion.folder / name).mkdir(exist_ok=True)
     sources: dict[Graph, str | None] = {"trunk": portable.trunk, "adapt": portable.adapt}
     paths: dict[Graph, str] = {graph: f"{name}/{graph}.xml" for graph, source in sources.items() if source}
+    kept: list[str] = []
     for graph, path in paths.items():
         source = conversion.folder / str(sources[graph])
         model = read_graph(source)
@@ -38,6 +39,7 @@ def convert(
         if precision == "int8":
             layers = find_layers(model, source, float_layers.get(graph, ()))
             model = _quantized(conversion, graph, model, layers)
+            kept += float_convolutions(model, source)
         if graph == "trunk" and portable.input_size is not None:
             # One picture at a time, so that no dimension is free: OpenVINO then leaves out copies of the maps.
             model.reshape([1, *portable.input_size, 3])
@@ -53,7 +55,7 @@ def convert(
         adapt=paths.get("adapt"),
         runtime_precision=ARITHMETIC.get(precision, "f32"),
         input_size=portable.input_size,
-        float_layers=tuple(layer for graph in paths for layer in float_layers.get(graph, ())),
+        float_layers=tuple(kept),
     )
     return (variant,)
 

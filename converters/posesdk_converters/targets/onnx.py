@@ -1,8 +1,11 @@
 """`--target onnx`: the portable graphs, and int8 graphs for ONNX Runtime on CPUs."""
 
+import onnx
+
 from posesdk.manifest import Precision, Variant
 from posesdk_converters.onnx_int8 import quantize_onnx
 from posesdk_converters.target import ALL_QUANTIZED, Conversion, FloatLayers, Graph
+from posesdk_converters.verification.sensitivity import layers_of
 from posesdk_runtimes.base import Tensor
 from posesdk_runtimes.onnxruntime import import_onnxruntime
 
@@ -47,6 +50,8 @@ def convert(
         adapt=paths.get("adapt"),
         runtime_precision="f32",
         input_size=portable.input_size,
-        float_layers=tuple(layer for graph in paths for layer in float_layers.get(graph, ())),
+        float_layers=tuple(
+            node.name for path in paths.values() for node in layers_of(onnx.load(conversion.folder / path))
+        ),
     )
     return (variant,)

@@ -7,7 +7,7 @@ from pathlib import Path
 from posesdk.manifest import Precision, Variant
 from posesdk.pipeline import Estimate
 from posesdk.spec import ModelSpec
-from posesdk.verify import Gate, Reference, Verification
+from posesdk.verify import Gate, OnPicture, Reference, Verification
 from posesdk_converters.target import ALL_QUANTIZED, Conversion, FloatLayers, Graph, Target
 from posesdk_converters.verification.fallback import fewest_float_layers
 from posesdk_converters.verification.parity import open_pipeline
@@ -46,6 +46,8 @@ class Judge:
     reference: Reference
     gate: Gate
     step: Callable[[str], None]
+    pictures: int
+    """How many the reference has."""
     ranking: tuple[LayerError, ...] = field(default=(), init=False)
     """The layers by what int8 costs them; empty as long as no variant missed the gate."""
 
@@ -54,22 +56,24 @@ class Judge:
         runtime = runtime_here(variant)
         if runtime is None:
             return Judged(variant, variant.runtime[0], note=f"none of {', '.join(variant.runtime)} is installed here")
-        self.step(f"verifying {variant.name} with {runtime}")
+        title = f"verifying {variant.name} with {runtime}"
+        self.step(title)
         try:
             with open_pipeline(self.spec, self.folder, variant, runtime) as pipeline:
-                verification = self.reference.verify(pipeline)
-                wanted = tuple(self.reference.found(pipeline.spec)[0])
+                wanted, _ = self.reference.found(pipeline.spec, self._counting("running the float model"))
+                verification = self.reference.verify(pipeline, on_picture=self._counting(title))
         except EnvironmentFault as error:
             return Judged(variant, runtime, note=str(error))
         except RuntimeFault as error:
             return Judged(variant, runtime, fault=str(error))
-        return Judged(variant, runtime, verification, self.gate.fault(verification), float_estimates=wanted)
+        return Judged(variant, runtime, verification, self.gate.fault(verification), float_estimates=tuple(wanted))
 
     def convert(self, target: Target, conversion: Conversion, precision: Precision) -> tuple[Judged, ...]:
         """The variants of one precision of a target.
 
         Where int8 misses the gate, the most sensitive layers go back to float until it passes; where that does not
-        help, the variants as they were first are given back, with what they miss.
+        help, the variants as they were first are given back, with what they miss. The files are those of the variants
+        that are given back.
         """
 
         def attempt(layers: FloatLayers) -> tuple[Judged, ...]:
@@ -79,13 +83,23 @@ class Judge:
         if precision != "int8" or _passes(first):
             return first
         ranking = self._ranking(conversion)
-        found = fewest_float_layers(ranking, attempt, _passes) if ranking else None
-        return first if found is None else found[1]
+        if not ranking:
+            return first
+        found = fewest_float_layers(ranking, attempt, _passes)
+        if found is None:
+            self.step(f"writing {', '.join(one.variant.name for one in first)} as it was first")
+            target.convert(conversion, precision, float_layers=ALL_QUANTIZED)
+            return first
+        return found[1]
 
     def _ranking(self, conversion: Conversion) -> tuple[LayerError, ...]:
         if not self.ranking and conversion.feeds is not None:
             self.ranking = rank_layers(_graphs(conversion), conversion.feeds, step=self.step)
         return self.ranking
+
+    def _counting(self, title: str) -> OnPicture:
+        """Says how many pictures are done."""
+        return lambda done: self.step(f"{title}, {done} of {self.pictures}")
 
 
 def runtime_here(variant: Variant) -> str | None:

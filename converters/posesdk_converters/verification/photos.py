@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from posesdk.coco_accuracy import LabelledPersons
 from posesdk.labelled_pictures import PictureFiles, read_pictures
 from posesdk.spec import ModelSpec
-from posesdk.verify import Pictures
 from posesdk_converters.calibration import CalibrationImages
 from posesdk_converters.request import Request
 
@@ -23,9 +22,13 @@ MOST_UNLABELLED = 100
 class Photos:
     """Pictures by name, with labels or without; `description` names them in figures."""
 
-    pictures: Pictures
+    pictures: PictureFiles | Sequence[tuple[str, NDArray[np.uint8]]]
     labels: Sequence[LabelledPersons] | None
     description: str
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+        return len(self.pictures)
 
     def __iter__(self) -> Iterator[tuple[str, NDArray[np.uint8]]]:
         return iter(self.pictures)
