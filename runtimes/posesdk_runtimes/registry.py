@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from posesdk_runtimes.engines.engine import EngineOptions
 
 __all__ = [
+    "L4T_FILE",
     "RUNTIMES",
     "RuntimeInfo",
     "available_runtimes",
     "device_family",
+    "is_jetson",
     "open_runtime",
     "parse_device",
     "runtime_devices",
@@ -63,6 +65,8 @@ _MODULES: dict[str, dict[str, tuple[str, ...]]] = {
 """What each backend is imported as, the preferred one first, and the packages that it may come from."""
 _NVIDIA = ("/dev/nvidiactl", "/dev/nvhost-gpu", "/dev/nvgpu")
 """Device nodes of NVIDIA's drivers for cards and for Jetson."""
+L4T_FILE = Path("/etc/nv_tegra_release")
+"""What L4T, the Linux of a Jetson, says about itself; NVIDIA's container runtime puts it into containers, too."""
 
 
 def available_runtimes() -> tuple[RuntimeInfo, ...]:
@@ -161,6 +165,11 @@ def parse_device(device: str) -> str:
     if text == "cuda":
         return "cuda:0"
     raise ValueError(f"expected a device 'auto', 'cpu', 'cuda', 'cuda:N', 'N', 'gpu', 'gpu.N' or 'npu', got {device!r}")
+
+
+def is_jetson() -> bool:
+    """Whether this machine is a Jetson."""
+    return L4T_FILE.exists()
 
 
 def device_family(device: str) -> str:

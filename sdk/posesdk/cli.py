@@ -56,6 +56,7 @@ def detect(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, gpu, npu.")] = "auto",
     runtime: Annotated[str, typer.Option(help="auto, or the backend: onnxruntime, openvino, ...")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, or the variant's: fp32, fp16, int8, ...")] = "auto",
+    variant: Annotated[str, typer.Option(help="auto, or one by its name, as `posesdk info` lists them.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the backend.")] = None,
     score_threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Lowest score of a person.")] = None,
     keypoint_threshold: Annotated[
@@ -93,6 +94,7 @@ def detect(
             device=device,
             runtime=runtime,
             precision=precision,
+            variant=variant,
             threads=threads,
             score_threshold=score_threshold,
             keypoint_threshold=keypoint_threshold,
@@ -164,9 +166,13 @@ def verify(
         float | None,
         typer.Option(min=0, max=1, help="Mean OKS with the float poses; 0.9 where there are no labels."),
     ] = None,
+    max_lost: Annotated[
+        float, typer.Option(min=0, help="Part of the people that may sink below the score threshold, or rise.")
+    ] = 0.1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, gpu, npu.")] = "auto",
     runtime: Annotated[str, typer.Option(help="auto, or the backend: onnxruntime, openvino, ...")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, or the variant's: fp32, fp16, int8, ...")] = "auto",
+    variant: Annotated[str, typer.Option(help="auto, or one by its name, as `posesdk info` lists them.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the backends.")] = None,
     json: Annotated[Path | None, typer.Option(metavar="FILE|-", readable=False, help="All figures as JSON.")] = None,
 ) -> None:
@@ -181,11 +187,11 @@ def verify(
         check_report_path(json)
         opened = open_bundle(bundle or default_bundle_path())
         try:
-            candidates = select_variant(opened.manifest, runtime, device, precision)
+            candidates = select_variant(opened.manifest, runtime, device, precision, variant=variant)
         except ValueError as error:  # a name that does not exist, or that this bundle does not have
             raise typer.BadParameter(str(error)) from error
         pictures = read_pictures(data, opened.spec.skeleton, images=images, limit=limit)
-        run_verify(VerifyRequest(opened, candidates, pictures, Gate(max_ap_drop, min_oks), json, threads))
+        run_verify(VerifyRequest(opened, candidates, pictures, Gate(max_ap_drop, min_oks, max_lost), json, threads))
 
 
 @app.command(short_help="Build a bundle's TensorRT engines ahead of time.")
@@ -195,6 +201,7 @@ def prepare(
     ] = None,
     device: Annotated[str, typer.Option(help="cuda, cuda:N.")] = "cuda:0",
     precision: Annotated[str, typer.Option(help="auto, or the variant's: fp32, fp16, int8.")] = "auto",
+    variant: Annotated[str, typer.Option(help="auto, or one by its name, as `posesdk info` lists them.")] = "auto",
     workspace: Annotated[int | None, typer.Option(metavar="MIB", min=1, help="Most scratch memory of a layer.")] = None,
     timeout: Annotated[float, typer.Option(metavar="SECONDS", min=1, help="Longest time for one engine.")] = 3600,
     prune: Annotated[bool, typer.Option("--prune", help="Remove outdated engines of the same graphs.")] = False,
@@ -207,7 +214,7 @@ def prepare(
 
         opened = open_bundle(bundle or default_bundle_path())
         try:
-            run_prepare(opened, Settings(device, precision, workspace, timeout, prune, json))
+            run_prepare(opened, Settings(device, precision, variant, workspace, timeout, prune, json))
         except ValueError as error:  # a name that does not exist, or that this bundle does not have
             show_error(error)
             raise typer.Exit(USAGE) from error

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from numbers import Integral, Real
 from types import TracebackType
@@ -48,10 +48,11 @@ class Detector:
     """Finds people; immutable, safe to call from several threads at once, and a context manager.
 
     `model` is the path of a bundle, None the default model. A `device` ("cpu", "cuda:0", "gpu", ...), `runtime`
-    ("onnxruntime", "openvino", ...) or `precision` ("fp32", "fp16", "int8", ...) that is named is used, or
-    DeviceUnavailableError, MissingDependencyError or ValueError is raised; "auto" may fall back, with a warning, and
-    `info` says to what. Thresholds and `flip_test` of None are the model's own. `max_people` bounds how many candidates
-    are refined, and so the time of a crowded frame. `threads` of None leaves their number to the runtime.
+    ("onnxruntime", "openvino", ...), `precision` ("fp32", "fp16", "int8", ...) or `variant` (its name in the bundle)
+    that is named is used, or DeviceUnavailableError, MissingDependencyError or ValueError is raised; "auto" may fall
+    back, with a warning, and `info` says to what. Thresholds and `flip_test` of None are the model's own. `max_people`
+    bounds how many candidates are refined, and so the time of a crowded frame. `threads` of None leaves their number to
+    the runtime.
     """
 
     __slots__ = ("_info", "_pipeline")
@@ -65,17 +66,18 @@ class Detector:
         device: str = "auto",
         runtime: str = "auto",
         precision: str = "auto",
+        variant: str = "auto",
         score_threshold: float | None = None,
         keypoint_threshold: float | None = None,
         max_people: int = 30,
         threads: int | None = None,
         flip_test: bool | None = None,
     ) -> None:
-        _check_names(device=device, runtime=runtime, precision=precision)
+        _check_names(device=device, runtime=runtime, precision=precision, variant=variant)
         _check_parts(score_threshold=score_threshold, keypoint_threshold=keypoint_threshold)
         _check_counts(max_people=max_people, threads=threads)
         bundle = open_bundle(default_bundle_path() if model is None else model)
-        candidates = select_variant(bundle.manifest, runtime, device, precision)
+        candidates = select_variant(bundle.manifest, runtime, device, precision, variant=variant)
         changes = {
             "score_threshold": score_threshold,
             "keypoint_threshold": keypoint_threshold,
@@ -184,13 +186,27 @@ def _check_counts(**counts: object) -> None:
 def _open_first(
     bundle: Bundle, candidates: tuple[Candidate, ...], decode: DecodeSpec, threads: int | None
 ) -> tuple[Candidate, Pipeline]:
-    """The first candidate that this machine can run; what it cannot is skipped with a warning while others are left."""
-    for candidate in candidates[:-1]:
+    """The first candidate that this machine can run; what it cannot is skipped with a warning.
+
+    Of a runtime on a device that is said once, of the first variant: most often it is the device that is not there.
+    """
+    missed: dict[tuple[str, str], tuple[Candidate, EnvironmentFault]] = {}
+    for candidate in candidates:
         try:
-            return candidate, open_pipeline(bundle, candidate, decode, threads)
+            pipeline = open_pipeline(bundle, candidate, decode, threads)
         except EnvironmentFault as error:
-            _log.warning("not using %s on %s, trying the next: %s", candidate.runtime, candidate.device, error)
-    return candidates[-1], open_pipeline(bundle, candidates[-1], decode, threads)
+            missed.setdefault((candidate.runtime, candidate.device), (candidate, error))
+            continue
+        _warn_of(missed.values())
+        return candidate, pipeline
+    _, fault = missed.pop((candidates[-1].runtime, candidates[-1].device))
+    _warn_of(missed.values())
+    raise fault
+
+
+def _warn_of(missed: Iterable[tuple[Candidate, EnvironmentFault]]) -> None:
+    for used, error in missed:
+        _log.warning("not using %s with %s on %s: %s", used.variant.name, used.runtime, used.device, error)
 
 
 def _describe(bundle: Bundle, used: Candidate, spec: ModelSpec, threads: int | None) -> DetectorInfo:

@@ -18,6 +18,7 @@ __all__ = [
     "BundleFile",
     "Licence",
     "Manifest",
+    "NvidiaPlatform",
     "Precision",
     "Variant",
     "dump_manifest",
@@ -33,6 +34,7 @@ FLOAT_VARIANT = "float"
 """Name under which `accuracy` lists the trained model itself."""
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
+NvidiaPlatform = Literal["jetson", "cuda"]
 PositiveInt = Annotated[int, Field(gt=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -58,7 +60,8 @@ class Variant(_Value):
     `trunk` and `adapt`: paths in the bundle; `adapt` is None for a model without an adaptation graph.
     `runtime_precision`: the arithmetic that the backend is told to use. `input_size`: (height, width) of a graph of
     fixed size, None where the size is free. `graphs`: "fused" where `trunk` is one graph that does the adaptation, too.
-    `float_layers`: layers that an int8 variant keeps in float, by the names of the portable graphs.
+    `float_layers`: layers that an int8 variant keeps in float, by the names of the portable graphs. `platform`: the
+    kind of NVIDIA device that it was made for, and is preferred on; None for every other variant.
     """
 
     name: Name
@@ -71,6 +74,7 @@ class Variant(_Value):
     input_size: tuple[PositiveInt, PositiveInt] | None = None
     graphs: Literal["split", "fused"] = "split"
     float_layers: tuple[str, ...] = ()
+    platform: NvidiaPlatform | None = None
 
 
 class Accuracy(_Value):

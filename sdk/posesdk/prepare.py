@@ -1,7 +1,9 @@
 """Building the TensorRT engines of a bundle ahead of time, and trying them once."""
 
+import shlex
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,15 +11,15 @@ from typing import Any
 import cv2
 import numpy as np
 
-from posesdk.bundle import Bundle
+from posesdk.bundle import Bundle, default_bundle_path
 from posesdk.engines import engine_options, graph_names
 from posesdk.pipeline import open_pipeline
 from posesdk.variants import Candidate, select_variant
 from posesdk_runtimes.engines.cache import EngineCache, Entry
 from posesdk_runtimes.engines.engine import Engine, EngineOptions, ensure_engine
 from posesdk_runtimes.engines.process import BuildProgress
-from posesdk_runtimes.errors import MissingDependencyError
-from posesdk_runtimes.registry import available_runtimes
+from posesdk_runtimes.errors import BundleError, MissingDependencyError
+from posesdk_runtimes.registry import available_runtimes, is_jetson
 from posesdk_runtimes.tensorrt.runtime import how_to_install
 
 __all__ = ["Listener", "Prepared", "prepare"]
@@ -75,6 +77,7 @@ def prepare(
     *,
     device: str = "cuda:0",
     precision: str = "auto",
+    variant: str = "auto",
     options: EngineOptions | None = None,
     prune: bool = False,
     listener: Listener | None = None,
@@ -84,13 +87,14 @@ def prepare(
     Raises MissingDependencyError without TensorRT, ValueError for a bundle without a variant for it, and the errors of
     `ensure_engine` and `open_pipeline`.
     """
+    _require_variant(bundle)
     if not any(info.version for info in available_runtimes() if info.name == RUNTIME):
         raise MissingDependencyError(
             f"cannot prepare bundle {bundle.path}: engines are TensorRT's, which is not installed here; "
             + how_to_install()
         )
     start = time.monotonic()
-    candidate = _candidate(bundle, device, precision)
+    candidate = select_variant(bundle.manifest, RUNTIME, device, precision, variant=variant)[0]
     base, told = options or EngineOptions(), listener or Listener()
     engines = tuple(_ensure(bundle, name, candidate, base, told) for name in graph_names(candidate.variant))
     removed = tuple(entry for engine in engines for entry in _prune(engine)) if prune else ()
@@ -98,13 +102,16 @@ def prepare(
     return Prepared(candidate, engines, time.monotonic() - start, milliseconds, people, removed)
 
 
-def _candidate(bundle: Bundle, device: str, precision: str) -> Candidate:
-    if not any(RUNTIME in variant.runtime for variant in bundle.manifest.variants):
-        raise ValueError(
-            f"bundle {bundle.path} has no variant for TensorRT; make one with `posesdk-convert {bundle.path} --target "
-            "jetson` (or `--target cuda`)"
-        )
-    return select_variant(bundle.manifest, RUNTIME, device, precision)[0]
+def _require_variant(bundle: Bundle) -> None:
+    if any(RUNTIME in variant.runtime for variant in bundle.manifest.variants):
+        return
+    source, target = shlex.quote(str(bundle.path)), "jetson" if is_jetson() else "cuda"
+    with suppress(BundleError):  # this installation may hold no default model
+        source = "default" if Path(bundle.path) == default_bundle_path() else source
+    raise ValueError(
+        f"bundle {bundle.path} has no variant for TensorRT; make one, on a PC, with `posesdk-convert {source} --target "
+        f"{target} -o {bundle.manifest.id}-{target}.posebundle`"
+    )
 
 
 def _ensure(bundle: Bundle, name: str, candidate: Candidate, base: EngineOptions, told: Listener) -> Engine:

@@ -26,6 +26,7 @@ class Settings:
 
     device: str = "cuda:0"
     precision: str = "auto"
+    variant: str = "auto"
     workspace_mib: int | None = None
     timeout: float = EngineOptions.timeout
     prune: bool = False
@@ -40,6 +41,7 @@ def run_prepare(bundle: Bundle, settings: Settings) -> None:
             bundle,
             device=settings.device,
             precision=settings.precision,
+            variant=settings.variant,
             options=options,
             prune=settings.prune,
             listener=listener,

@@ -6,7 +6,14 @@ from typing import get_args
 
 from posesdk.manifest import Manifest, Precision, Variant
 from posesdk_runtimes.errors import DeviceUnavailableError, MissingDependencyError
-from posesdk_runtimes.registry import RUNTIMES, RuntimeInfo, available_runtimes, device_family, parse_device
+from posesdk_runtimes.registry import (
+    RUNTIMES,
+    RuntimeInfo,
+    available_runtimes,
+    device_family,
+    is_jetson,
+    parse_device,
+)
 
 __all__ = ["Candidate", "select_variant"]
 
@@ -28,24 +35,29 @@ def select_variant(
     device: str = AUTO,
     precision: str = AUTO,
     *,
+    variant: str = AUTO,
     runtimes: Sequence[RuntimeInfo] | None = None,
+    jetson: bool | None = None,
 ) -> tuple[Candidate, ...]:
     """Every way to run the bundle with what is installed, the preferred one first; at least one.
 
-    "auto" for the device is CUDA where a backend and a driver are there, then the CPU. On one device the order is the
-    manifest's: its variants, and the runtimes of each variant. Raises ValueError for a name that does not exist or that
-    the bundle does not have, MissingDependencyError and DeviceUnavailableError for what this machine does not have.
+    `variant` is the name of one. "auto" for the device is CUDA where a backend and a driver are there, then the CPU. On
+    one device the order is the manifest's: its variants, and the runtimes of each variant; only, on a `jetson` what was
+    made for it stands first, on other machines what was made for NVIDIA cards. Raises ValueError for a name that does
+    not exist or that the bundle does not have, MissingDependencyError and DeviceUnavailableError for what this machine
+    does not have.
     """
     known = {info.name: info for info in (available_runtimes() if runtimes is None else runtimes)}
-    variants = _of_precision(manifest, precision)
+    here = "jetson" if (is_jetson() if jetson is None else jetson) else "cuda"
+    variants = sorted(_wanted(manifest, variant, precision), key=lambda one: one.platform != here)
     names = _usable(manifest, variants, runtime, known)
     places = (parse_device(device),) if device.strip().lower() != AUTO else _auto_devices(known, names)
     found = tuple(
-        Candidate(variant, name, place)
+        Candidate(one, name, place)
         for place in places
-        for variant in variants
-        for name in variant.runtime
-        if name in names and _fits(variant, RUNTIMES[name], place)
+        for one in variants
+        for name in one.runtime
+        if name in names and _fits(one, RUNTIMES[name], place)
     )
     if not found:
         raise DeviceUnavailableError(
@@ -55,12 +67,18 @@ def select_variant(
     return found
 
 
-def _of_precision(manifest: Manifest, precision: str) -> tuple[Variant, ...]:
+def _wanted(manifest: Manifest, name: str, precision: str) -> tuple[Variant, ...]:
     if precision not in (AUTO, *get_args(Precision)):
         raise ValueError(f"expected a precision of {', '.join((AUTO, *get_args(Precision)))}, got {precision!r}")
-    variants = tuple(variant for variant in manifest.variants if precision in (AUTO, variant.precision))
+    named = tuple(variant for variant in manifest.variants if name in (AUTO, variant.name))
+    if not named:
+        raise ValueError(f"bundle {manifest.id} has no variant {name!r}: it has {_listing(manifest)}")
+    variants = tuple(variant for variant in named if precision in (AUTO, variant.precision))
     if not variants:
-        raise ValueError(f"bundle {manifest.id} has no variant in {precision}: it has {_listing(manifest)}")
+        raise ValueError(
+            f"bundle {manifest.id} has no variant {'' if name == AUTO else f'{name!r} '}in {precision}: it has "
+            f"{_listing(manifest)}"
+        )
     return variants
 
 
@@ -71,7 +89,8 @@ def _usable(
         raise ValueError(f"expected a runtime of {', '.join((AUTO, *RUNTIMES))}, got {runtime!r}")
     wanted = dict.fromkeys(name for variant in variants for name in variant.runtime if runtime in (AUTO, name))
     if runtime != AUTO and not wanted:
-        raise ValueError(f"bundle {manifest.id} has nothing for {runtime}: it has {_listing(manifest)}")
+        among = "" if len(variants) == len(manifest.variants) else f" in {', '.join(one.name for one in variants)}"
+        raise ValueError(f"bundle {manifest.id} has nothing for {runtime}{among}: it has {_listing(manifest)}")
     names = tuple(name for name in wanted if name in known and known[name].version is not None)
     if not names:
         hints = [f"`{RUNTIMES[name].install}`" for name in wanted if name in RUNTIMES]

@@ -99,6 +99,7 @@ def test_variants_name_tensorrt_first_on_cuda(variants):
         assert variant.name == f"{target}-{precision}"
         assert variant.runtime == ("tensorrt", "onnxruntime")
         assert variant.devices == ("cuda",)
+        assert variant.platform == target
         assert variant.precision == precision
 
 

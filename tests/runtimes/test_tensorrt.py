@@ -20,6 +20,7 @@ import pytest
 from posesdk.bundle import default_bundle_path, open_bundle
 from posesdk.pipeline import Pipeline, open_pipeline
 from posesdk.variants import select_variant
+from posesdk_runtimes import registry
 from posesdk_runtimes.errors import (
     ArtifactError,
     DeviceUnavailableError,
@@ -511,12 +512,12 @@ def test_a_module_that_is_missing_or_too_old_is_told_with_what_installs_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)  # makes `import tensorrt` raise ImportError
-    monkeypatch.setattr(tensorrt_module, "_JETSON", tmp_path / "none")
+    monkeypatch.setattr(registry, "L4T_FILE", tmp_path / "none")
     monkeypatch.setattr(tensorrt_module, "_system_folders", list)
     for call in (load_tensorrt, lambda: runtime_devices("tensorrt"), lambda: open_runtime("a.engine", device="0")):
         with pytest.raises(MissingDependencyError, match="pip install tensorrt"):
             call()
-    monkeypatch.setattr(tensorrt_module, "_JETSON", tmp_path)
+    monkeypatch.setattr(registry, "L4T_FILE", tmp_path)
     with pytest.raises(MissingDependencyError, match=r"python3-libnvinfer.*--system-site-packages"):
         load_tensorrt()
     old = ModuleType("tensorrt")

@@ -18,7 +18,7 @@ import pytest
 import posesdk
 from posesdk import BundleError, Detector, PoseSDKError, RuntimeFault, SourceError
 from posesdk.adapt import adapt_poses, local_context
-from posesdk.bundle import open_bundle
+from posesdk.bundle import open_bundle, write_manifest
 from posesdk.decode import decode_center_offset
 from posesdk.manifest import Variant
 from posesdk.pipeline import STAGES
@@ -321,6 +321,42 @@ def test_auto_falls_back_with_one_warning(tmp_path, make_bundle, monkeypatch, ca
     assert "the device is gone" in caplog.text
 
 
+def with_three_variants(folder):
+    """The bundle with its graphs under three names, for the CPU and for CUDA."""
+    manifest = open_bundle(folder).manifest
+    changes = {"runtime": ("onnxruntime",), "devices": ("cpu", "cuda")}
+    variants = tuple(manifest.variants[0].model_copy(update={"name": name, **changes}) for name in ("a", "b", "c"))
+    write_manifest(folder, manifest.model_copy(update={"variants": variants}))
+    return folder
+
+
+def test_a_device_that_no_variant_can_use_is_told_once(tmp_path, make_bundle, monkeypatch, caplog):
+    import posesdk.pipeline
+
+    def open_one(path, *, device, **settings):
+        if device != "cpu":
+            raise DeviceUnavailableError("the device is gone")
+        return open_runtime(path, device=device, **settings)
+
+    monkeypatch.setattr(posesdk.pipeline, "open_runtime", open_one)
+    monkeypatch.setattr("posesdk.variants._auto_devices", lambda known, names: ("cuda:0", "cpu"))
+    folder = with_three_variants(make_bundle(tmp_path / "tiny"))
+    with caplog.at_level(logging.WARNING), pytest.raises(DeviceUnavailableError, match="the device is gone"):
+        Detector(folder, device="cuda")
+    assert caplog.records == []
+    with caplog.at_level(logging.WARNING), Detector(folder) as detector:
+        assert (detector.info.variant, detector.info.device) == ("a", "cpu")
+    assert [record.getMessage() for record in caplog.records] == [
+        "not using a with onnxruntime on cuda:0: the device is gone"
+    ]
+
+
+def test_a_variant_is_taken_by_its_name(tmp_path, make_bundle):
+    folder = with_three_variants(make_bundle(tmp_path / "tiny"))
+    with Detector(folder, variant="b") as detector:
+        assert detector.info.variant == "b"
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -331,6 +367,7 @@ def test_auto_falls_back_with_one_warning(tmp_path, make_bundle, monkeypatch, ca
         ({"runtime": "tensorflow"}, "expected a runtime of"),
         ({"device": "toaster"}, "expected a device"),
         ({"precision": "int4"}, "expected a precision of"),
+        ({"variant": "cuda-fp16"}, "no variant 'cuda-fp16': it has"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused_with_what_was_expected(tiny_bundle, settings, message):

@@ -6,6 +6,7 @@ from types import ModuleType
 import pytest
 
 from posesdk.doctor import examine
+from posesdk_runtimes import registry
 from posesdk_runtimes.errors import DeviceUnavailableError
 from posesdk_runtimes.registry import RuntimeInfo
 from posesdk_runtimes.tensorrt import cuda
@@ -68,9 +69,9 @@ def test_a_jetson_whose_environment_hides_the_systems_tensorrt_is_told_how_to_ma
     assert str(tmp_path) in advice
     assert "--system-site-packages" in advice
     monkeypatch.setattr(tensorrt, "_system_folders", list)
-    monkeypatch.setattr(tensorrt, "_JETSON", tmp_path)
+    monkeypatch.setattr(registry, "L4T_FILE", tmp_path)
     assert "python3-libnvinfer" in findings()["tensorrt"].advice
-    monkeypatch.setattr(tensorrt, "_JETSON", tmp_path / "no")
+    monkeypatch.setattr(registry, "L4T_FILE", tmp_path / "no")
     assert "pip install tensorrt" in findings()["tensorrt"].advice
 
 

@@ -241,17 +241,26 @@ def test_without_tensorrt_one_line_says_what_to_install(folder: Path, monkeypatc
         prepare(open_bundle(folder))
 
 
-def test_a_bundle_without_a_variant_for_tensorrt_names_the_conversion(orin: dict[str, Any], tiny_bundle: Path) -> None:
+def test_a_bundle_without_a_variant_for_tensorrt_names_the_conversion(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("posesdk_runtimes.registry.L4T_FILE", tmp_path)
     done = RUN.invoke(app, ["prepare", str(tiny_bundle)])
     assert done.exit_code == 2
-    assert "posesdk-convert" in done.stderr
-    assert "--target jetson" in done.stderr
+    assert f"`posesdk-convert {tiny_bundle} --target jetson -o tiny-jetson.posebundle`" in done.stderr
+    monkeypatch.setattr("posesdk_runtimes.registry.L4T_FILE", tmp_path / "none")
+    done = RUN.invoke(app, ["prepare"])
+    assert done.exit_code == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "`posesdk-convert default --target cuda -o logocap-nano-cuda.posebundle`" in done.stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
         (["--precision", "int8"], 2, "no variant in int8"),
+        (["--variant", "jetson-fp16"], 2, "no variant 'jetson-fp16': it has cuda-fp32"),
+        (["--variant", "onnx-fp32"], 2, "nothing for tensorrt in onnx-fp32"),
         (["--device", "cpu"], 3, "cannot run on cpu"),
         (["--device", "toaster"], 2, "toaster"),
     ],

@@ -1,6 +1,7 @@
 """Which variant is chosen: what is asked for by name is honoured or refused, "auto" follows the manifest."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from posesdk.manifest import BundleFile, Licence, Manifest, Variant
 from posesdk.spec import ModelSpec
 from posesdk.variants import select_variant
+from posesdk_runtimes import registry
 from posesdk_runtimes.errors import DeviceUnavailableError, MissingDependencyError
 from posesdk_runtimes.registry import RUNTIMES, RuntimeInfo
 
@@ -30,6 +32,8 @@ FP32 = Variant(name="portable-fp32", devices=("cpu", "cuda", "gpu"), trunk="t.on
 ENGINE = Variant(name="jetson", runtime=("tensorrt",), devices=("cuda",), precision="fp16", trunk="t.onnx")
 LATER = Variant(name="later", runtime=("hailort",), devices=("npu",), precision="int8", trunk="t.onnx")
 BUNDLE = manifest(ENGINE, INT8, BF16, FP32)
+ORIN = ENGINE.model_copy(update={"name": "jetson-fp16", "platform": "jetson"})
+CARD = ENGINE.model_copy(update={"name": "cuda-fp16", "platform": "cuda"})
 
 
 def machine(**devices: tuple[str, ...]) -> list[RuntimeInfo]:
@@ -73,6 +77,7 @@ CHOICES: dict[str, tuple[list[RuntimeInfo], dict[str, str], list[tuple[str, str,
     "CUDA by name stays on CUDA": (BOTH, {"device": "CUDA:1"}, [("portable-fp32", "onnxruntime", "cuda:1")]),
     "Intel GPU by name": (BOTH, {"device": "GPU.0"}, [("portable-fp32", "openvino", "gpu.0")]),
     "precision by name": (BOTH, {"precision": "int8"}, [("cpu-int8", "openvino", "cpu")]),
+    "variant by name": (BOTH, {"variant": "cpu-bf16"}, [("cpu-bf16", "openvino", "cpu")]),
     "runtime by name": (BOTH, {"runtime": "onnxruntime"}, [("portable-fp32", "onnxruntime", "cpu")]),
 }
 
@@ -95,6 +100,20 @@ REFUSALS: dict[str, tuple[list[RuntimeInfo], Manifest, dict[str, str], type[Exce
         {"precision": "fp16"},
         ValueError,
         r"no variant in fp16: it has cpu-int8 \(int8, openvino on cpu\), portable-fp32",
+    ),
+    "variant that the bundle lacks": (
+        BOTH,
+        manifest(INT8, FP32),
+        {"variant": "cpu-fp16"},
+        ValueError,
+        r"no variant 'cpu-fp16': it has cpu-int8 \(int8, openvino on cpu\), portable-fp32",
+    ),
+    "variant and precision that exclude each other": (
+        BOTH,
+        manifest(INT8, FP32),
+        {"variant": "cpu-int8", "precision": "fp32"},
+        ValueError,
+        "no variant 'cpu-int8' in fp32: it has cpu-int8",
     ),
     "runtime that the bundle lacks": (
         BOTH,
@@ -148,3 +167,31 @@ def test_what_cannot_be_had_is_refused_with_what_can(
 def test_without_a_listing_this_machine_is_asked() -> None:
     found = select_variant(manifest(FP32), device="cpu")
     assert {candidate.device for candidate in found} == {"cpu"}
+
+
+@pytest.mark.parametrize("first", [ORIN, CARD], ids=lambda variant: str(variant.name))
+@pytest.mark.parametrize(("jetson", "preferred"), [(True, "jetson-fp16"), (False, "cuda-fp16")])
+def test_what_was_made_for_this_kind_of_nvidia_device_stands_first(
+    first: Variant, jetson: bool, preferred: str
+) -> None:
+    second = CARD if first is ORIN else ORIN
+    runtimes = machine(tensorrt=("cuda",), onnxruntime=("cpu", "cuda"))
+    found = select_variant(manifest(first, second, FP32), runtimes=runtimes, jetson=jetson)
+    names = [candidate.variant.name for candidate in found]
+    assert names[0] == preferred
+    assert sorted(names[:2]) == ["cuda-fp16", "jetson-fp16"]
+    assert names[2:] == ["portable-fp32", "portable-fp32"]  # on the GPU and on the CPU
+
+
+def test_what_was_made_for_the_other_kind_is_used_where_there_is_nothing_else() -> None:
+    runtimes = machine(tensorrt=("cuda",), onnxruntime=("cpu", "cuda"))
+    found = select_variant(manifest(ORIN, FP32), device="cuda", runtimes=runtimes, jetson=False)
+    assert [candidate.variant.name for candidate in found] == ["jetson-fp16", "portable-fp32"]
+
+
+def test_a_jetson_is_known_by_the_file_of_its_system(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    runtimes = machine(tensorrt=("cuda",))
+    for file, preferred in ((tmp_path, "jetson-fp16"), (tmp_path / "none", "cuda-fp16")):
+        monkeypatch.setattr(registry, "L4T_FILE", file)
+        found = select_variant(manifest(CARD, ORIN), runtimes=runtimes)
+        assert found[0].variant.name == preferred

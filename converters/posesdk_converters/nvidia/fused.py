@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch.export import Dim
 
-from posesdk.manifest import Precision, Variant
+from posesdk.manifest import NvidiaPlatform, Precision, Variant
 from posesdk.pipeline import settled
 from posesdk.preprocess import make_letterbox
 from posesdk.spec import ModelSpec
@@ -104,7 +104,7 @@ def compare_fused(
 
 
 def variant_of_fused(
-    conversion: Conversion, precision: Precision, *, target: str, opset: int, workspace_mib: int
+    conversion: Conversion, precision: Precision, *, target: NvidiaPlatform, opset: int, workspace_mib: int
 ) -> Variant:
     """Writes `<target>-<precision>-fused/fused.onnx` with its recipe; fp32 or fp16, of the portable graphs' input size.
 
@@ -132,6 +132,7 @@ def variant_of_fused(
         runtime_precision="f32",  # nothing to be changed by the runtime: the types stand in the graph
         input_size=size,
         graphs="fused",
+        platform=target,
     )
 
 

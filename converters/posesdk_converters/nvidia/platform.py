@@ -13,7 +13,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from posesdk.manifest import Precision, Variant
+from posesdk.manifest import NvidiaPlatform, Precision, Variant
 from posesdk.pipeline import Pipeline
 from posesdk_converters.calibration import Feeds
 from posesdk_converters.nvidia.activations import observe
@@ -27,6 +27,7 @@ from posesdk_converters.onnx import relative_error
 from posesdk_converters.recording import FeedRecorder
 from posesdk_converters.target import Conversion, FloatLayers, Graph
 from posesdk_converters.verification.parity import random_images
+from posesdk_converters.verification.sensitivity import layers_of
 from posesdk_runtimes.base import Tensor
 from posesdk_runtimes.engines.recipe import RECIPE_NAME, write_recipes
 from posesdk_runtimes.errors import GateError, SourceError
@@ -47,7 +48,7 @@ _NVIDIA_NOTE = "tensorrt-rtx"
 class Platform:
     """A family of devices: the ONNX opset of its float files, that of its int8 files, scratch memory of a build."""
 
-    name: str
+    name: NvidiaPlatform
     opset: int
     int8_opset: int
     workspace_mib: int
@@ -68,16 +69,18 @@ def convert_for(
     paths: dict[Graph, str] = {graph: f"{folder}/{graph}.onnx" for graph, source in sources.items() if source}
     recipes = engine_recipes(conversion.model.spec, portable.input_size, platform.workspace_mib)
     feeds = _feeds(conversion)
+    kept: list[str] = []
     for graph, path in paths.items():
         source = onnx.load(conversion.folder / str(sources[graph]))
         inputs = feeds.trunk if graph == "trunk" else feeds.adapt
         converted = _convert(source, inputs, platform, precision, float_layers.get(graph, ()))
         _check(converted, source, inputs[:SAMPLES], precision, path)
         _save(converted, conversion.folder / path)
+        kept += [node.name for node in layers_of(converted)]
         require_parsed(conversion.folder / path, recipes[graph], precision)
     write_recipes(conversion.folder / folder / RECIPE_NAME, {graph: recipes[graph] for graph in paths})
     conversion.notes[_NVIDIA_NOTE] = rtx_version() or "not installed: the graphs were not parsed by NVIDIA's parser"
-    variants = (_variant(folder, precision, paths, conversion, float_layers),)
+    variants = (_variant(platform.name, precision, paths, conversion, kept),)
     if conversion.fused and precision != "int8":
         name, opset, workspace = platform.name, platform.opset, platform.workspace_mib
         return (variant_of_fused(conversion, precision, target=name, opset=opset, workspace_mib=workspace), *variants)
@@ -85,10 +88,14 @@ def convert_for(
 
 
 def _variant(
-    name: str, precision: Precision, paths: Mapping[Graph, str], conversion: Conversion, float_layers: FloatLayers
+    platform: NvidiaPlatform,
+    precision: Precision,
+    paths: Mapping[Graph, str],
+    conversion: Conversion,
+    float_layers: Sequence[str],
 ) -> Variant:
     return Variant(
-        name=name,
+        name=f"{platform}-{precision}",
         runtime=("tensorrt", "onnxruntime"),
         devices=("cuda",),
         precision=precision,
@@ -96,7 +103,8 @@ def _variant(
         adapt=paths.get("adapt"),
         runtime_precision="f32",  # nothing to be changed by the runtime: the types stand in the graphs
         input_size=conversion.portable.input_size,
-        float_layers=tuple(name for names in float_layers.values() for name in names) if precision == "int8" else (),
+        float_layers=tuple(float_layers) if precision == "int8" else (),
+        platform=platform,
     )
 
 

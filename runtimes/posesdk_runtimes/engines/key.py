@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from posesdk_runtimes.engines.recipe import GraphRecipe
+from posesdk_runtimes.registry import L4T_FILE
 from posesdk_runtimes.tensorrt.cuda import load_cuda
 from posesdk_runtimes.tensorrt.runtime import load_tensorrt
 
@@ -19,7 +20,6 @@ RULES = 1
 """Raised when the same fields would be built in another way by a newer version of this package."""
 FLAGS = ("no-tf32", "profile-sharing")
 """What is set for every engine."""
-_L4T_FILE = Path("/etc/nv_tegra_release")
 _CHUNK = 1 << 20
 _TITLES = {
     "onnx_sha256": "graph",
@@ -111,7 +111,7 @@ def device_index(device: str) -> int:
     return int(device.partition(":")[2] or 0)
 
 
-def l4t_release(path: str | os.PathLike[str] = _L4T_FILE) -> str:
+def l4t_release(path: str | os.PathLike[str] = L4T_FILE) -> str:
     """ "36.4.3" on a Jetson with that release of its system, "" elsewhere."""
     try:
         text = Path(path).read_text(encoding="utf-8", errors="replace")

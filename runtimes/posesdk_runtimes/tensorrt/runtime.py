@@ -18,6 +18,7 @@ import numpy as np
 from posesdk_runtimes.base import Tensor, TensorSpec
 from posesdk_runtimes.errors import ArtifactError, MissingDependencyError, PoseSDKError, RuntimeFault
 from posesdk_runtimes.feeds import check_feeds
+from posesdk_runtimes.registry import is_jetson
 from posesdk_runtimes.tensorrt.cuda import Cuda, load_cuda
 from posesdk_runtimes.tensorrt.lane import GraphSwitch, Lane
 from posesdk_runtimes.tensorrt.pool import LanePool
@@ -40,7 +41,6 @@ _DTYPES = {
     "UINT8": np.uint8,
 }
 """numpy's types of `tensorrt.DataType`; the others, as BF16 and FP8, have none."""
-_JETSON = Path("/etc/nv_tegra_release")
 
 
 def load_tensorrt(name: str = "tensorrt") -> Any:
@@ -53,7 +53,7 @@ def load_tensorrt(name: str = "tensorrt") -> Any:
     if name == "tensorrt" and version < OLDEST:
         raise MissingDependencyError(
             f"TensorRT {module.__version__} is too old: {OLDEST[0]}.{OLDEST[1]} or newer is needed; "
-            + ("install JetPack 6 or newer" if _JETSON.exists() else "pip install --upgrade tensorrt")
+            + ("install JetPack 6 or newer" if is_jetson() else "pip install --upgrade tensorrt")
         )
     return module
 
@@ -71,7 +71,7 @@ def how_to_install() -> str:
             f"it is in {system}, where this Python does not look: make the environment anew with "
             "`/usr/bin/python3 -m venv --system-site-packages`"
         )
-    if _JETSON.exists():
+    if is_jetson():
         return (
             "on a Jetson it comes with JetPack: `sudo apt-get install python3-libnvinfer`, in an environment made by "
             "`/usr/bin/python3 -m venv --system-site-packages`"
