@@ -65,6 +65,9 @@ def convert(
         float | None,
         typer.Option(min=0, max=1, help="Least mean OKS with the float poses; without labels 0.9 if not given."),
     ] = None,
+    max_lost: Annotated[
+        float, typer.Option(min=0, help="Part of the people that may sink below the score threshold, or rise.")
+    ] = 0.1,
     fused: Annotated[
         bool, typer.Option("--fused", help="For GPUs: also one graph that holds the whole adaptation.")
     ] = False,
@@ -97,7 +100,7 @@ def convert(
                 few_images=allow_few_images,
                 evaluate=evaluate,
                 images=images,
-                gate=Gate(max_ap_drop, min_oks),
+                gate=Gate(max_ap_drop, min_oks, max_lost),
                 fused=fused,
                 report=report,
             )

@@ -24,7 +24,8 @@ class Comparison:
     """One picture. `pairs` (P, 2) are the numbers of the same person among the wanted and the found poses.
 
     `missing` numbers of wanted, `extra` of found poses without a partner. Of each pair: `shifts` (P, K) in px of the
-    image, `score_changes` (P,) found minus wanted, `similarities` (P,) OKS.
+    image, `score_changes` (P,) found minus wanted, `similarities` (P,) OKS. `fallen` wanted people have their found
+    pose below the threshold, `risen` found ones were below it.
     """
 
     pairs: Indices
@@ -33,6 +34,8 @@ class Comparison:
     shifts: Floats
     score_changes: Floats
     similarities: Floats
+    fallen: int = 0
+    risen: int = 0
 
     @property
     def people(self) -> int:
@@ -69,6 +72,8 @@ def compare_poses(wanted: Estimate, found: Estimate, *, threshold: float, sigmas
         shifts=shifts,
         score_changes=found.scores[second].astype(np.float64) - wanted.scores[first],
         similarities=similarity[first, second],
+        fallen=int((found.scores[second] < threshold).sum()),
+        risen=len(risen),
     )
 
 
@@ -77,7 +82,8 @@ class Deviation:
     """All pictures together; shifts in px of the image, of the keypoints of the people that both pipelines find.
 
     `mean_oks` counts a missing or an extra person as 0; it is 1 where there is nobody. `keypoints` has the median and
-    99th percentile of the shift of each keypoint by name. `score_max` and `score_mean` are without sign.
+    99th percentile of the shift of each keypoint by name. `score_max` and `score_mean` are without sign. `fallen` and
+    `risen` people cross the threshold, down and up; those of a good variant do so in both directions.
     """
 
     images: int
@@ -91,6 +97,8 @@ class Deviation:
     score_mean: float
     mean_oks: float
     keypoints: dict[str, dict[str, float]]
+    fallen: int = 0
+    risen: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON; every number is finite."""
@@ -131,6 +139,8 @@ class Deviations:
                 name: {"median": _percentile(column, 50), "p99": _percentile(column, 99)}
                 for name, column in zip(self._skeleton.keypoints, shifts.T, strict=True)
             },
+            fallen=sum(one.fallen for one in found),
+            risen=sum(one.risen for one in found),
         )
 
     def worst(self, count: int) -> list[tuple[str, Comparison]]:

@@ -47,6 +47,8 @@ def _variants(manifest: Manifest) -> Iterator[str]:
             f"  variant    {variant.name}: {variant.precision}, {'/'.join(variant.runtime)} on "
             f"{'/'.join(variant.devices)}, {size / 2**20:.1f} MiB"
         )
+        if variant.float_layers:
+            yield f"             in float: {', '.join(variant.float_layers)}"
 
 
 def _input(spec: InputSpec) -> str:

@@ -1,5 +1,6 @@
 """The golden image of a bundle through every backend at hand: does the model do here what it did where it was made?"""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -19,6 +20,10 @@ __all__ = ["Check", "Tolerance", "run_selftest"]
 
 WITHIN = 0.95
 """Part of the keypoints that has to be in place: where two responses are equal, rounding decides between them."""
+ALIKE = 0.8
+"""Mean OKS with the expected people where levels are coarse: then every response is another one, and a keypoint that
+goes to the next best place is what the gate of the conversion has allowed. Measured: 0.99 to 1.00."""
+COARSE: frozenset[Precision] = frozenset({"bf16", "int8"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,8 @@ class Check:
     """One variant on one backend and device.
 
     `people` expected, `missing` of them not found, `extra` ones found; the largest `shift` of a keypoint in px of the
-    network's input, the part of the keypoints `within` tolerance, the largest difference of a person's `score`.
+    network's input, the part of the keypoints `within` tolerance, the mean `oks` of the expected people (0 for one who
+    is missing), the largest difference of a person's `score`.
     `skipped` says why it was not run.
     """
 
@@ -53,6 +59,7 @@ class Check:
     extra: int = 0
     shift: float = 0.0
     within: float = 1.0
+    oks: float = 1.0
     score: float = 0.0
     milliseconds: float = 0.0
     skipped: str = ""
@@ -60,7 +67,9 @@ class Check:
     @property
     def passed(self) -> bool:
         """Whether everyone was found, and no one else, in place, with the same score."""
-        return self.missing == self.extra == 0 and self.within >= WITHIN and self.score <= self.tolerance.score
+        coarse = self.candidate.variant.precision in COARSE
+        in_place = self.oks >= ALIKE if coarse else self.within >= WITHIN
+        return self.missing == self.extra == 0 and in_place and self.score <= self.tolerance.score
 
     @property
     def summary(self) -> str:
@@ -69,9 +78,12 @@ class Check:
         place = f"{used.variant.name} ({used.variant.precision}) with {used.runtime} on {used.device}"
         if self.skipped:
             return f"skipped {place}: {self.skipped}"
+        if not self.people and self.passed:
+            return f"passed {place}: nobody is expected in the bundle's picture, so this shows only that it runs"
         return (
             f"{'passed' if self.passed else 'FAILED'} {place}: {self.people - self.missing} of {self.people} people, "
             f"{self.extra} extra, largest shift {self.shift:.3f} px ({self.within:.1%} within {self.tolerance.shift}), "
+            f"OKS {self.oks:.3f}, "
             f"score off by {self.score:.5f} (allowed {self.tolerance.score}), {self.milliseconds:.0f} ms"
         )
 
@@ -81,9 +93,10 @@ class Check:
         return TOLERANCES[self.candidate.variant.precision]
 
 
-def run_selftest(bundle: Bundle) -> list[Check]:
-    """One check for every variant on every installed backend and device; those that cannot run here are `skipped`.
+def run_selftest(bundle: Bundle, candidates: Sequence[Candidate] | None = None) -> list[Check]:
+    """One check for each of the candidates; those that cannot run here are `skipped`.
 
+    None stands for every variant on every installed backend and device.
     Raises BundleError for a bundle without a golden image, EnvironmentFault where nothing can run, RuntimeFault when a
     backend fails.
     """
@@ -91,9 +104,8 @@ def run_selftest(bundle: Bundle) -> list[Check]:
     image = None if golden is None else cv2.imdecode(np.frombuffer(golden.image, np.uint8), cv2.IMREAD_COLOR)
     if golden is None or image is None:
         raise BundleError(f"bundle {bundle.path} has no golden image to test with; convert the checkpoint again")
-    checks = [
-        _check(bundle, candidate, golden, np.asarray(image, np.uint8)) for candidate in select_variant(bundle.manifest)
-    ]
+    chosen = select_variant(bundle.manifest) if candidates is None else candidates
+    checks = [_check(bundle, candidate, golden, np.asarray(image, np.uint8)) for candidate in chosen]
     if all(check.skipped for check in checks):
         raise EnvironmentFault(f"bundle {bundle.path} cannot run here: {checks[0].skipped}")
     return checks
@@ -129,6 +141,7 @@ def _compare(candidate: Candidate, golden: Golden, estimate: Estimate, spec: Mod
         extra=int((estimate.scores[compared.extra] > sure).sum()),
         shift=float(shifts.max(initial=0.0)),
         within=float(np.mean(shifts <= allowed.shift)) if len(shifts) else 1.0,
+        oks=float(compared.similarities.sum() / len(golden.scores)) if len(golden.scores) else 1.0,
         score=float(np.abs(compared.score_changes).max(initial=0.0)),
         milliseconds=sum(estimate.timing.values()),
     )

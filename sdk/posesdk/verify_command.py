@@ -172,6 +172,7 @@ def _report(request: VerifyRequest, checked: Sequence[Checked], used: Candidate)
         "gate": {
             "max_ap_drop": request.gate.max_ap_drop,
             "min_oks": request.gate.least_oks(labelled=pictures.labels is not None),
+            "max_lost": request.gate.max_lost,
         },
         "machine": {"processor": platform.machine(), "system": platform.system(), "cores": os.cpu_count()},
         "versions": {

@@ -19,6 +19,7 @@ import pytest
 from typer.testing import CliRunner
 
 from posesdk.cli import app
+from posesdk.manifest import Variant
 from posesdk.sources import open_source
 
 RUN = CliRunner()
@@ -281,6 +282,19 @@ def test_settings_reach_the_detector(posesdk):
     people = [json.loads(done.stdout)["frames"][0]["persons"] for done in (strict, few, plain, flipped)]
     assert [len(found) for found in people[:3]] == [1, 1, 2]
     assert people[3] != people[2]
+
+
+def test_info_names_the_layers_that_int8_keeps_in_float(posesdk, make_bundle, tmp_path):
+    variant = Variant(
+        name="onnx-int8",
+        precision="int8",
+        trunk="portable/trunk.onnx",
+        adapt="portable/adapt.onnx",
+        float_layers=("node_conv_1", "node_conv_7"),
+    )
+    done = posesdk("info", make_bundle(tmp_path / "int8", variants=(variant,), provenance={"calibration": "8 images"}))
+    assert "in float: node_conv_1, node_conv_7" in done.stdout
+    assert "calibration: 8 images" in done.stdout
 
 
 def test_info_tells_the_bundle_and_its_licences(posesdk, tiny_bundle):

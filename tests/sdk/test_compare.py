@@ -60,11 +60,13 @@ def test_who_falls_below_the_threshold_is_not_missing():
     fallen = compare(people((0, 0, 0.51)), people((1, 0, 0.49)))
     assert fallen.pairs.tolist() == [[0, 0]]
     assert fallen.score_changes[0] == pytest.approx(-0.02, abs=1e-6)
+    assert (fallen.fallen, fallen.risen) == (1, 0)
 
 
 def test_who_rises_above_the_threshold_is_not_extra():
     risen = compare(people((0, 0, 0.49)), people((1, 0, 0.51)))
     assert (len(risen.pairs), len(risen.missing), len(risen.extra), risen.people) == (0, 0, 0, 0)
+    assert (risen.fallen, risen.risen) == (0, 1)
 
 
 def test_two_risen_persons_on_one_wanted_pose_are_one_extra():

@@ -54,6 +54,38 @@ def test_one_undecided_keypoint_alone_does_not_fail(folder, change_golden):
         assert check.shift == pytest.approx(1, abs=0.01)
 
 
+def test_int8_is_judged_by_the_likeness_of_people_and_not_by_single_keypoints(folder, change_golden):
+    bundle = open_bundle(folder)
+    variants = (bundle.manifest.variants[0].model_copy(update={"precision": "int8"}),)
+    write_manifest(folder, bundle.manifest.model_copy(update={"variants": variants}))
+
+    def move(count):
+        def change(persons):
+            for person in persons:
+                for point in person["keypoints"][:count]:
+                    point[0] += 60
+
+        return change
+
+    change_golden(folder, move(2))  # 2 of 17 keypoints are lost: the OKS is 15/17
+    for check in run_selftest(open_bundle(folder)):
+        assert check.within == pytest.approx(15 / 17)
+        assert check.oks == pytest.approx(15 / 17, abs=0.01)
+        assert check.passed
+        assert "OKS 0.88" in check.summary
+    change_golden(folder, move(4))
+    for check in run_selftest(open_bundle(folder)):
+        assert check.oks < 0.8
+        assert not check.passed
+
+
+def test_a_picture_without_people_is_said_to_show_little(make_bundle, spots, tmp_path):
+    empty = make_bundle(tmp_path / "empty", spots([]))
+    for check in run_selftest(open_bundle(empty)):
+        assert check.passed
+        assert "nobody is expected in the bundle's picture" in check.summary
+
+
 def test_a_person_who_is_not_found_or_not_expected_fails(folder, change_golden):
     change_golden(folder, lambda persons: persons.append(dict(persons[0])))
     assert [check.missing for check in run_selftest(open_bundle(folder))] == [1] * len(INSTALLED)

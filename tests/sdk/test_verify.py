@@ -132,6 +132,35 @@ def test_a_variant_that_misses_every_keypoint_is_as_far_off_as_it_was_moved(floa
     assert deviation.people == 3
 
 
+class Paler:
+    """A trunk whose heatmaps are a part of what they were: the same poses, with lower scores."""
+
+    def __init__(self, runtime, share):
+        self.runtime, self.share = runtime, share
+        self.inputs, self.outputs = runtime.inputs, runtime.outputs
+
+    def run(self, feeds):
+        found = self.runtime.run(feeds)
+        return found | {"heatmaps": self.share * found["heatmaps"]}
+
+    def close(self):
+        self.runtime.close()
+
+
+def test_scores_that_carry_people_over_the_threshold_miss_the_gate(float_pipeline, photos):
+    decode = float_pipeline.spec.decode.model_copy(update={"score_threshold": 0.06, "center_threshold": 0.0})
+    wanted = replace(float_pipeline, spec=float_pipeline.spec.model_copy(update={"decode": decode}))
+    paler = replace(wanted, trunk=Paler(wanted.trunk, 0.5))
+    pictures = read_pictures(photos, COCO_17)
+    found = Reference(wanted, pictures).verify(paler, timed=0)
+    assert (found.deviation.people, found.deviation.fallen, found.deviation.risen) == (3, 3, 0)
+    assert found.deviation.mean_oks > 0.99
+    assert Gate().fault(found).startswith("scores are others: 3 fewer people reach the threshold")
+    assert Gate(max_lost=1).fault(found) is None
+    back = Reference(paler, pictures).verify(wanted, timed=0)
+    assert Gate().fault(back).startswith("scores are others: 3 more people reach the threshold")
+
+
 def test_the_float_model_runs_once_for_each_input_size(float_pipeline, photos):
     counted = replace(float_pipeline, trunk=Counted(float_pipeline.trunk))
     reference = Reference(counted, read_pictures(photos, COCO_17))

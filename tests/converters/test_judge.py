@@ -1,0 +1,100 @@
+"""Layers put back to float, with every real target: what is judged last is what lies in the bundle."""
+
+import hashlib
+
+import onnx
+import pytest
+
+from posesdk.verify import Gate
+from posesdk_converters.target import find_target
+from posesdk_converters.verification.judge import Judge, Judged
+from posesdk_converters.verification.sensitivity import LayerError, layers_of
+
+TARGETS = {"cpu": "nncf", "onnx": "onnxruntime", "mobile": "litert_torch", "jetson": "onnxruntime"}
+"""And the library that each needs."""
+NEEDED = 4
+"""Float layers that pass: 1, 2, 4 and then 3 are tried, so that the files have to be written once more."""
+
+
+def digests(folder):
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+
+
+def float_convolutions(path):
+    """How many convolutions of a file have float weights."""
+    if path.suffix == ".tflite":
+        from posesdk_converters.tflite.graph import read_operators
+
+        return sum(entry.kind == "CONV_2D" and entry.weights is not None for entry in read_operators(path.read_bytes()))
+    if path.suffix == ".xml":
+        from posesdk_runtimes.openvino import shared_core
+
+        layers = [node for node in shared_core().read_model(path).get_ops() if node.get_type_name() == "Convolution"]
+        return sum(node.input_value(1).get_node().get_type_name() == "Constant" for node in layers)
+    graph = onnx.load(path).graph
+    dequantized = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+    stored = {value.name for value in graph.initializer}
+    layers = [node for node in graph.node if node.op_type == "Conv" and node.input[1] in stored | dequantized]
+    return sum(node.input[1] not in dequantized for node in layers)
+
+
+@pytest.fixture
+def conversion(start_conversion):
+    return start_conversion()
+
+
+@pytest.fixture
+def ranking(conversion, monkeypatch):
+    """Every layer, in the order of the graphs in turn."""
+    layers = {
+        graph: [(node.name, node.input[1]) for node in layers_of(onnx.load(conversion.folder / path))]
+        for graph, path in (("trunk", conversion.portable.trunk), ("adapt", conversion.portable.adapt))
+    }
+    pairs = zip(*([(graph, *layer) for layer in found] for graph, found in layers.items()), strict=False)
+    found = tuple(LayerError(*entry, 1.0) for pair in pairs for entry in pair)
+    monkeypatch.setattr("posesdk_converters.verification.judge.rank_layers", lambda *_, **__: found)
+    return [entry.layer for entry in found]
+
+
+@pytest.fixture
+def judged_by(conversion, ranking, monkeypatch):
+    """`judged_by(passes)`: a judge that runs nothing, and for each attempt the files that it was given."""
+
+    def make(passes):
+        judge = Judge(None, conversion.folder, None, Gate(), lambda _: None, 0)
+        seen = []
+
+        def look(variant):
+            seen.append(digests(conversion.folder / variant.name))
+            return Judged(variant, "none", fault=None if passes(set(variant.float_layers)) else "too far")
+
+        monkeypatch.setattr(judge, "judge", look)
+        return judge, seen
+
+    return make
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_files_after_the_search_are_those_that_passed_and_their_float_layers_are_named(
+    name, conversion, ranking, judged_by
+):
+    pytest.importorskip(TARGETS[name], reason=f"target {name} needs it")
+    judge, seen = judged_by(set(ranking[:NEEDED]).issubset)
+    (found,) = judge.convert(find_target(name), conversion, "int8")
+    assert found.fault is None
+    folder = conversion.folder / f"{name}-int8"
+    assert len(seen) == 6
+    assert digests(folder) == seen[-1] == seen[3]
+    assert digests(folder) != seen[0]
+    variant = found.variant
+    assert set(ranking[:NEEDED]) <= set(variant.float_layers)
+    paths = [conversion.folder / path for path in (variant.trunk, variant.adapt)]
+    assert len(variant.float_layers) == sum(map(float_convolutions, paths))
+
+
+@pytest.mark.parametrize("name", ["onnx"])
+def test_files_are_the_first_ones_where_no_search_helps(name, conversion, judged_by):
+    judge, seen = judged_by(lambda _: False)
+    (found,) = judge.convert(find_target(name), conversion, "int8")
+    assert found.fault == "too far"
+    assert digests(conversion.folder / f"{name}-int8") == seen[0] != seen[-1]
