@@ -134,7 +134,7 @@ def _run(model: "Checkpoint", request: "Request", output: Path) -> "Converted":
 
 
 def _show(done: "Converted", output: Path) -> None:
-    from posesdk_converters.verification.report import text_table
+    from posesdk_converters.verification.report import text_table, warnings_of
 
     for row in text_table(done.record):
         show_line(row, err=True)
@@ -145,10 +145,10 @@ def _show(done: "Converted", output: Path) -> None:
             err=True,
         )
     for one in done.record.judged:
-        if one.note:
-            show_line(f"{one.variant.name} was NOT run here: {one.note}", err=True)
         if one.variant.float_layers:
             show_line(f"{one.variant.name} keeps in float: {', '.join(one.variant.float_layers)}", err=True)
+    for line in warnings_of(done.record):
+        show_line(f"posesdk: warning: {line}", err=True)
     variants = ", ".join(variant.name for variant in done.manifest.variants)
     show_line(f"{done.manifest.id}, version {done.manifest.version}: {variants}", err=True)
     show_line(f"report: {done.report / 'report.md'}", err=True)

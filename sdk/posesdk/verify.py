@@ -56,6 +56,13 @@ class Verification:
             return None
         return POINTS * (self.float_accuracy.stats["AP"] - self.accuracy.stats["AP"])
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether the float model finds nobody, so that there is nothing to compare."""
+        if self.ap_drop is not None and self.float_accuracy is not None:
+            return not self.float_accuracy.stats["AP"]
+        return not self.deviation.people
+
     def to_dict(self) -> dict[str, Any]:
         """For JSON, without `deviations` and `estimates`; what was not measured is None."""
         return {

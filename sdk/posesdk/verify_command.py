@@ -99,6 +99,8 @@ def _lines(checked: Sequence[Checked], pictures: PictureFiles, used: Candidate) 
         yield "  ".join(cells).rstrip()
     if len(rows) > 1:
         yield "in brackets: compared with the float model; ms of a variant on a CPU are processor time"
+    if any(one.found is not None and one.found.is_empty for one in checked):
+        yield "nobody: the float model finds nobody, so nothing is shown; name pictures with people"
     for one in checked:
         if one.found is None:
             place = f"{one.candidate.variant.name} with {one.candidate.runtime} on {one.candidate.device}"
@@ -124,7 +126,7 @@ def _row(candidate: Candidate, found: Verification, fault: str | None) -> tuple[
         f"{deviation.shift_max:.2f}",
         f"{deviation.score_max:.4f}",
         *speeds,
-        "ok" if fault is None else "MISSED",
+        "MISSED" if fault is not None else "nobody" if found.is_empty else "ok",
     )
 
 

@@ -132,6 +132,16 @@ def test_a_variant_that_misses_every_keypoint_is_as_far_off_as_it_was_moved(floa
     assert deviation.people == 3
 
 
+def test_pictures_without_people_show_nothing(float_pipeline, spots, tmp_path, shifted_bundle):
+    cv2.imwrite(str(tmp_path / "empty.png"), spots([]))
+    found = Reference(float_pipeline, read_pictures(tmp_path, COCO_17)).verify(float_pipeline, timed=0)
+    assert found.is_empty
+    done = RUN.invoke(app, ["verify", str(shifted_bundle), "--data", str(tmp_path)])
+    assert done.exit_code == 0
+    assert "nobody: the float model finds nobody" in done.stdout
+    assert not re.search(r" ok$", done.stdout, re.MULTILINE)
+
+
 class Paler:
     """A trunk whose heatmaps are a part of what they were: the same poses, with lower scores."""
 

@@ -11,6 +11,7 @@ from posesdk.labelled_pictures import PictureFiles, read_pictures
 from posesdk.spec import ModelSpec
 from posesdk_converters.calibration import CalibrationImages
 from posesdk_converters.request import Request
+from posesdk_runtimes.errors import SourceError
 
 __all__ = ["Photos", "open_photos"]
 
@@ -43,6 +44,11 @@ def open_photos(
     """
     if request.evaluate is not None:
         files = read_pictures(request.evaluate, spec.skeleton, images=request.images)
+        if files.labels is None:
+            raise SourceError(
+                f"--evaluate {request.evaluate}: nobody is labelled in it, so there is no AP; name a COCO keypoint "
+                "file with annotations, or leave it out: without labels, poses are compared on other pictures"
+            )
         return Photos(files, files.labels, f"{request.evaluate.absolute().parent.name}-{len(files)}")
     if calibration is not None:
         paths = calibration.paths[:: max(1, len(calibration.paths) // MOST_UNLABELLED)][:MOST_UNLABELLED]

@@ -9,7 +9,7 @@ from posesdk_converters.verification.photos import Photos
 from posesdk_converters.verification.record import Record, describe_calibration, write_record
 from posesdk_converters.verification.worst_cases import draw_worst_cases
 
-__all__ = ["table_of", "text_table", "write_report"]
+__all__ = ["table_of", "text_table", "warnings_of", "write_report"]
 
 HEADER = (
     "variant",
@@ -28,6 +28,8 @@ HEADER = (
 SHORT = {"variant": "variant", "MiB": "MiB", "AP": "AP", "drop": "drop", "mean OKS": "OKS", "ms trunk": "trunk ms"}
 SHORT |= {"ms adapt": "adapt ms", "gate": "gate"}
 """Columns for a terminal of 80 columns, and their titles there."""
+NOBODY = "nobody found"
+"""In place of "passed" where the float model finds nobody."""
 
 
 def write_report(record: Record, photos: Photos, folder: Path) -> None:
@@ -70,9 +72,10 @@ def _page(record: Record) -> Iterator[str]:
     yield from _markdown(table_of(record))
     yield ""
     yield "Drop: AP points below the float model. Shift: of a keypoint, in px of the image. Times: median of a picture."
+    yield f"Gate: {_gate(record)}."
+    yield ""
+    yield from (f"- **{line}**" for line in warnings_of(record))
     for one in record.judged:
-        if one.note:
-            yield f"- {one.variant.name} was not run here: {one.note}"
         if one.variant.float_layers:
             yield f"- {one.variant.name} keeps in float: {', '.join(one.variant.float_layers)}"
     yield from _keypoints(record)
@@ -83,6 +86,31 @@ def _page(record: Record) -> Iterator[str]:
     yield ", ".join(f"{name} {version}" for name, version in record.versions.items())
     for name, value in record.notes.items():
         yield f"- {name}: {value}"
+
+
+def warnings_of(record: Record) -> Iterator[str]:
+    """What a reader of the figures has to know before he trusts them."""
+    for one in record.judged:
+        if one.note:
+            yield f"{one.variant.name} was NOT run here: {one.note}"
+    empty = [one.variant.name for one in record.judged if one.verification is not None and one.verification.is_empty]
+    if empty:
+        yield (
+            f"the float model finds nobody in {record.photos}, so nothing is shown of {', '.join(empty)}; verify with "
+            "pictures of people: --evaluate, --calibration or --golden"
+        )
+
+
+def _gate(record: Record) -> str:
+    """What was asked of every variant."""
+    gate, parts = record.gate, []
+    if record.labelled:
+        parts.append(f"at most {gate.max_ap_drop:g} AP points below the float model")
+    least = gate.least_oks(labelled=record.labelled)
+    if least is not None:
+        parts.append(f"a mean OKS of {least:g} with its poses")
+    parts.append(f"at most {gate.max_lost:.0%} of its people carried over the score threshold in one direction")
+    return ", ".join(parts)
 
 
 def _keypoints(record: Record) -> Iterator[str]:
@@ -157,7 +185,7 @@ def _row(one: Judged, record: Record) -> tuple[str, ...]:
         people,
         "-" if found.speed is None else f"{found.speed.trunk:.1f}",
         "-" if found.speed is None else f"{found.speed.adapt:.2f}",
-        "passed" if one.fault is None else f"MISSED: {one.fault}",
+        f"MISSED: {one.fault}" if one.fault is not None else NOBODY if found.is_empty else "passed",
     )
 
 
