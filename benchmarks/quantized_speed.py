@@ -20,8 +20,8 @@ from posesdk.manifest import Variant
 from posesdk.spec import InputSpec, ModelSpec
 from posesdk.terminal import show_line
 from posesdk_converters.calibration import Feeds
-from posesdk_converters.onnx import export_adapt, export_trunk
-from posesdk_converters.target import Conversion, find_target, portable_variant
+from posesdk_converters.portable import export_portable
+from posesdk_converters.target import Conversion, find_target
 from posesdk_runtimes.base import Runtime, Tensor
 from posesdk_runtimes.registry import open_runtime
 from posesdk_training.checkpoint import load_checkpoint, load_weights
@@ -54,12 +54,8 @@ def measure(name: str, target: str, folder: Path, options: argparse.Namespace) -
     """Prints the lines of one model and target."""
     model = load(name, options.weights)
     size = SIZES[name] if options.fixed else None
-    (folder / "portable").mkdir()
-    export_trunk(model, folder / "portable/trunk.onnx", input_size=size)
-    export_adapt(model, folder / "portable/adapt.onnx")
-    conversion = Conversion(
-        folder, portable_variant(adapt=True, input_size=size), model, feeds=random_feeds(model, size)
-    )
+    portable = export_portable(model, folder, input_size=size)
+    conversion = Conversion(folder, portable, model, feeds=random_feeds(model, size))
     (int8,) = find_target(target).convert(conversion, "int8")
     (fp32,) = find_target(target).convert(conversion, "fp32") or (conversion.portable,)
     place = (folder, int8.runtime[0], options.threads)

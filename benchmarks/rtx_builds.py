@@ -9,17 +9,13 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from posesdk.adapt import uses_attraction
 from posesdk.bundle import default_bundle_path
-from posesdk.manifest import Variant
-from posesdk.pipeline import Pipeline
-from posesdk.spec import ModelSpec
 from posesdk.terminal import show_line
-from posesdk_converters.calibration import Feeds, collect_feeds, read_calibration
+from posesdk_converters.calibration import collect_feeds, read_calibration
 from posesdk_converters.nvidia.rtx import INSTALL, RtxCheck, rtx_version, validate
-from posesdk_converters.onnx import export_adapt, export_trunk
-from posesdk_converters.target import Conversion, find_target, portable_variant
-from posesdk_runtimes.registry import open_runtime
+from posesdk_converters.portable import export_portable
+from posesdk_converters.target import Conversion, find_target
+from posesdk_converters.verification.parity import open_pipeline
 from posesdk_training.checkpoint import load_model
 
 TARGETS = ("jetson", "cuda")
@@ -41,32 +37,18 @@ def main() -> None:
 
 def build(checkpoint: Path, folder: Path, calibration: Path | None, *, fused: bool) -> list[RtxCheck]:
     model = load_model(checkpoint)
-    has_adapt = uses_attraction(model.spec)
-    portable = portable_variant(adapt=has_adapt, input_size=model.spec.input.size)
-    (folder / "portable").mkdir()
-    export_trunk(model, folder / portable.trunk, input_size=portable.input_size)
-    if portable.adapt is not None:
-        export_adapt(model, folder / portable.adapt)
-    conversion = Conversion(
-        folder, portable, model, fused=fused, feeds=_feeds(calibration, folder, model.spec, portable)
-    )
+    portable = export_portable(model, folder)
+    feeds = None
+    if calibration is not None:
+        with open_pipeline(model.spec, folder, portable, "onnxruntime") as pipeline:
+            feeds = collect_feeds(read_calibration(calibration, few_allowed=True), pipeline)
+    conversion = Conversion(folder, portable, model, fused=fused, feeds=feeds)
     variants = [portable]
     for name in TARGETS:
         target = find_target(name)
         for precision in target.PRECISIONS:
             variants += target.convert(conversion, precision)
     return validate(folder, variants)
-
-
-def _feeds(calibration: Path | None, folder: Path, spec: ModelSpec, portable: Variant) -> Feeds | None:
-    if calibration is None:
-        return None
-    opened = [open_runtime(folder / path, runtime="onnxruntime") for path in (portable.trunk, portable.adapt) if path]
-    pipeline = Pipeline(spec, opened[0], opened[1] if len(opened) > 1 else None)
-    try:
-        return collect_feeds(read_calibration(calibration, few_allowed=True), pipeline)
-    finally:
-        pipeline.close()
 
 
 def show(checks: list[RtxCheck]) -> None:

@@ -41,20 +41,18 @@ def start_conversion(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFac
     """`start_conversion(feeds=..., notes=...)`: a conversion of the tiny model, its portable graphs in a folder."""
     pytest.importorskip("onnxscript", reason="the conversion needs the [convert] extra")
     from posesdk_converters.calibration import Feeds
-    from posesdk_converters.onnx import export_adapt, export_trunk
-    from posesdk_converters.target import Conversion, portable_variant
+    from posesdk_converters.portable import export_portable
+    from posesdk_converters.target import Conversion
     from posesdk_training.checkpoint import load_model
 
     source = tmp_path_factory.mktemp("exported")
     model = load_model(tiny_checkpoint)
-    export_trunk(model, source / "trunk.onnx")
-    export_adapt(model, source / "adapt.onnx")
+    portable = export_portable(model, source)
     calibration = Feeds(tuple(_pictures(12)), tuple(_contexts(12)))
 
     def start(**changes):
         folder = tmp_path_factory.mktemp("bundle")
-        shutil.copytree(source, folder / "portable")
-        portable = portable_variant(adapt=True, input_size=None)
+        shutil.copytree(source, folder, dirs_exist_ok=True)
         return Conversion(**{"folder": folder, "portable": portable, "model": model, "feeds": calibration, **changes})
 
     return start

@@ -13,7 +13,7 @@ from posesdk.bundle import open_bundle
 from posesdk.pipeline import open_pipeline
 from posesdk.spec import DecodeSpec
 from posesdk.variants import select_variant
-from posesdk_converters import package, targets
+from posesdk_converters import portable, targets
 from posesdk_converters.calibration import FEWEST_IMAGES, read_calibration
 from posesdk_converters.cli import app
 from posesdk_converters.request import Request, planned
@@ -71,7 +71,7 @@ def exported(converted_bundle, monkeypatch):
     for name in ("trunk", "adapt"):
         content = graphs.read(f"portable/{name}.onnx")
         monkeypatch.setattr(
-            package, f"export_{name}", lambda model, path, content=content, **_: path.write_bytes(content)
+            portable, f"export_{name}", lambda model, path, content=content, **_: path.write_bytes(content)
         )
 
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from posesdk.adapt import uses_attraction
 from posesdk.bundle import Bundle, open_bundle
+from posesdk_converters.manifest import TRAINING_DATA_KEY, WEIGHTS_LICENCE_KEY
 from posesdk_converters.onnx import compare_adapt, compare_trunk
-from posesdk_converters.package import TRAINING_DATA_KEY, WEIGHTS_LICENCE_KEY
 from posesdk_runtimes.errors import BundleError, GateError
 from posesdk_training.checkpoint import Checkpoint
 from posesdk_training.models.adaptation import AttentiveNorm
