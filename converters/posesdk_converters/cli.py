@@ -2,12 +2,16 @@
 
 import logging
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
+from posesdk.interrupts import stop_as_interrupted
 from posesdk.manifest import Precision
 from posesdk.terminal import USAGE, TerminalHandler, reporting, show_error, show_line
 from posesdk_converters.target import target_names
@@ -22,6 +26,8 @@ __all__ = ["app", "main"]
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 PUBLISHED_ONLY = "Only with --from-logocap: "
+COUNT = re.compile(r",? \d+ of \d+")
+"""How far a step is."""
 
 
 @app.command()
@@ -115,6 +121,7 @@ def main() -> None:
     """Entry point of `posesdk-convert`."""
     for package in ("posesdk", "posesdk_runtimes", "posesdk_converters"):
         logging.getLogger(package).addHandler(TerminalHandler(logging.WARNING))
+    stop_as_interrupted()
     app(prog_name="posesdk-convert")
 
 
@@ -129,8 +136,27 @@ def _request(model: "Checkpoint", **wanted: Any) -> "Request":
 def _run(model: "Checkpoint", request: "Request", output: Path) -> "Converted":
     from posesdk_converters.package import convert as convert_checkpoint
 
-    with Console(stderr=True).status("starting") as status:
-        return convert_checkpoint(model, request, output, step=lambda text: status.update(f"{text} ..."))
+    with _telling() as step:
+        return convert_checkpoint(model, request, output, step=step)
+
+
+@contextmanager
+def _telling() -> Iterator[Callable[[str], None]]:
+    """Shows on standard error what is being done: on a terminal with its counts, else one line for each step."""
+    console = Console(stderr=True)
+    if console.is_terminal:
+        with console.status("starting") as status:
+            yield lambda text: status.update(Text(f"{text} ..."))
+        return
+    said: set[str] = set()
+
+    def say(text: str) -> None:
+        step = COUNT.sub("", text)
+        if step not in said:
+            show_line(f"posesdk: {step}", err=True)
+        said.add(step)
+
+    yield say
 
 
 def _show(done: "Converted", output: Path) -> None:
