@@ -8,7 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 from posesdk.manifest import Name, Precision
 from posesdk.spec import ModelSpec
 from posesdk.verify import Gate
-from posesdk_converters.target import find_target, target_names
+from posesdk_converters.target import find_target, fused_precisions, target_names
 
 __all__ = ["Request", "check_request", "planned"]
 
@@ -74,6 +74,12 @@ def check_request(spec: ModelSpec, request: Request) -> None:
         raise ValueError(
             "int8 needs calibration images, from which the ranges of the model's values are taken; name a folder of "
             "pictures like those of your cameras, or a COCO file, with --calibration"
+        )
+    if request.fused and not any(precision in fused_precisions(name) for name, precision in planned(request)):
+        able = [f"{name} ({', '.join(fused_precisions(name))})" for name in target_names() if fused_precisions(name)]
+        raise ValueError(
+            f"--fused: none of {', '.join(':'.join(step) for step in planned(request))} can be fused, only "
+            f"{' and '.join(able)}; leave --fused out, or name one of these"
         )
     if request.images is not None and request.evaluate is None:
         raise ValueError("--images goes with --evaluate only: it is where the images of those annotations lie")

@@ -23,6 +23,7 @@ __all__ = [
     "Graph",
     "Target",
     "find_target",
+    "fused_precisions",
     "portable_variant",
     "target_names",
 ]
@@ -85,6 +86,11 @@ def find_target(name: str) -> Target:
     if name not in target_names():
         raise ValueError(f"no target {name!r}; known: {', '.join(target_names())}")
     return cast(Target, importlib.import_module(f"{targets.__name__}.{name}"))
+
+
+def fused_precisions(name: str) -> tuple[Precision, ...]:
+    """In which precisions a target makes the graph that holds the whole adaptation; most targets make none."""
+    return cast(tuple[Precision, ...], getattr(find_target(name), "FUSED", ()))
 
 
 def portable_variant(*, adapt: bool, input_size: tuple[int, int] | None) -> Variant:

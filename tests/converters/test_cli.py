@@ -142,6 +142,12 @@ def test_model_without_attraction_maps_has_one_graph(tiny_checkpoint, tiny_pictu
         (("CHECKPOINT", "--target", "cpu", "--precision", "fp33"), 2, "--precision fp33: expected"),
         (("CHECKPOINT", "--target", "cpu", "--input-size", "100x64"), 2, "multiples of 32"),
         (("CHECKPOINT", "--target", "cpu", "--input-size", "big"), 2, "expected HEIGHTxWIDTH"),
+        (
+            ("CHECKPOINT", "--target", "cpu,mobile", "--fused"),
+            2,
+            "none of cpu:fp32, mobile:fp32 can be fused, only cuda",
+        ),
+        (("CHECKPOINT", "--target", "cpu:fp16", "--fused"), 2, "jetson (fp16, fp32); leave --fused out"),
         (("CHECKPOINT", "--target", "cpu", "--name", "a/b"), 2, "name 'a/b': expected"),
         (("CHECKPOINT", "--target", "cpu", "--version", ""), 2, "version '': expected"),
         (("CHECKPOINT", "--target", "cpu", "--golden", "none.png"), 6, "cannot read image none.png"),
