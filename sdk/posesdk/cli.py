@@ -189,7 +189,8 @@ def verify(
         try:
             candidates = select_variant(opened.manifest, runtime, device, precision, variant=variant)
         except ValueError as error:  # a name that does not exist, or that this bundle does not have
-            raise typer.BadParameter(str(error)) from error
+            show_error(error)
+            raise typer.Exit(USAGE) from error
         pictures = read_pictures(data, opened.spec.skeleton, images=images, limit=limit)
         run_verify(VerifyRequest(opened, candidates, pictures, Gate(max_ap_drop, min_oks, max_lost), json, threads))
 
@@ -236,7 +237,8 @@ def handover(
         try:
             written = write_handover(open_bundle(bundle), output, precision=precision)
         except ValueError as error:  # nothing for mobile, or not in that precision
-            raise typer.BadParameter(str(error)) from error
+            show_error(error)
+            raise typer.Exit(USAGE) from error
         show_line(f"wrote {written}; begin with {written / 'DECODER.md'}")
 
 

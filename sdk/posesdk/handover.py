@@ -52,7 +52,9 @@ def write_handover(bundle: Bundle, output: Path, *, precision: str = "auto") -> 
     """
     variant = find_mobile_variant(bundle, precision)
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
-        raise PoseSDKError(f"cannot write the hand-over into {output}: it exists and is not an empty folder")
+        raise PoseSDKError(
+            f"cannot write the hand-over into {output}: it exists and is not an empty folder; name another"
+        )
     with writing(output):
         output.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}-"))

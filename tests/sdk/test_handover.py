@@ -216,4 +216,6 @@ def test_a_bundle_without_mobile_files_is_a_wrong_use_of_the_command(tmp_path: P
 
     done = CliRunner().invoke(app, ["handover", str(default_bundle_path()), "-o", str(tmp_path / "out")])
     assert done.exit_code == 2
+    assert done.stderr.startswith("posesdk: error: ")
+    assert done.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
