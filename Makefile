@@ -3,7 +3,7 @@ PYTHON_BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format wheel default-model
+.PHONY: help setup demo test check format wheel default-model target-table
 
 help:
 	@echo 'make demo     set everything up and find people in two pictures'
@@ -13,6 +13,7 @@ help:
 	@echo 'make wheel    build dist/posesdk-*.whl'
 	@echo 'make setup    system packages, .venv and Python packages'
 	@echo 'make default-model CHECKPOINT=FILE DATA=FOLDER   measure and pack a checkpoint as the default model'
+	@echo 'make target-table DATA=FOLDER   convert the default model for every target and measure every variant'
 
 setup:
 	@scripts/setup.sh
@@ -47,3 +48,11 @@ default-model: setup
 	$(PYTHON_BIN)/posesdk-convert $(MODELS)/default.safetensors --target onnx --accuracy build/accuracy.json \
 		--report build/default-report --output $(MODELS)/default.posebundle
 	$(PYTHON_BIN)/posesdk selftest
+
+# Sizes, accuracy, shifts and times of all variants: build/targets-report/report.md.
+TARGETS := cpu:fp32,cpu:fp16,cpu:bf16,cpu:int8,onnx:int8,mobile:fp32,mobile:fp16,mobile:int8,jetson:fp16,jetson:int8,cuda:fp16,cuda:int8
+target-table: setup
+	mkdir -p build
+	OMP_NUM_THREADS=$(shell nproc) $(PYTHON_BIN)/posesdk-convert default --target $(TARGETS) \
+		--calibration $(DATA)/coco_train/keypoints_a.json --evaluate $(DATA)/coco_eval/keypoints.json \
+		--output build/targets.posebundle
