@@ -443,6 +443,21 @@ def test_an_engine_that_does_not_load_is_an_artifact_error_with_versions(
         assert "expecting library version 10.3.0 got 8.6.1" in str(caught.value)
 
 
+def test_an_engine_for_which_there_is_no_memory_is_not_blamed(
+    cudart: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "model.engine"
+    path.write_bytes(fakes.engine_bytes("10.3.0"))
+    module = fakes.make_tensorrt(cudart)
+
+    def refuse(runtime: Any, data: bytes) -> None:
+        runtime._logger.log(module.ILogger.Severity.ERROR, "Requested amount of GPU memory (64 bytes): out of memory")
+
+    monkeypatch.setattr(module.Runtime, "deserialize_cuda_engine", refuse)
+    with pytest.raises(RuntimeFault, match=r"model\.engine.*out of memory; close other programs"):
+        TensorRTRuntime(path, module=module, cuda=Cuda(cudart, "libcudart.so"))
+
+
 @pytest.mark.parametrize(
     ("plan", "message"),
     [

@@ -15,8 +15,9 @@ from typing import Any
 
 from posesdk.manifest import Variant
 from posesdk_runtimes.engines.recipe import GraphRecipe, ShapeRange, default_recipe, read_recipe
-from posesdk_runtimes.errors import GateError, MissingDependencyError
+from posesdk_runtimes.errors import EngineBuildError, GateError, MissingDependencyError
 from posesdk_runtimes.registry import open_runtime
+from posesdk_runtimes.tensorrt.runtime import lacks_memory
 
 __all__ = ["INSTALL", "RtxCheck", "check_with_rtx", "require_parsed", "rtx_version", "validate"]
 
@@ -63,7 +64,8 @@ def rtx_version() -> str | None:
 def check_with_rtx(path: Path, recipe: GraphRecipe, precision: str, *, build: bool = True) -> RtxCheck:
     """Parses an ONNX file and, with `build`, makes an engine for the recipe's profiles, which is thrown away.
 
-    What is wrong with the file stands in the result. Raises MissingDependencyError where TensorRT-RTX is not installed.
+    What is wrong with the file stands in the result. Raises MissingDependencyError where TensorRT-RTX is not installed,
+    EngineBuildError where this machine has too little memory, which says nothing about the file.
     """
     try:
         import tensorrt_rtx as trt
@@ -133,6 +135,12 @@ def _built(trt: Any, builder: Any, network: Any, recipe: GraphRecipe, check: Rtx
     seconds = round(time.perf_counter() - start, 2)
     if engine is None:
         reasons = tuple(text for severity, text in log.messages if severity != "WARNING")
+        if lacks_memory(" ".join(reasons)):
+            raise EngineBuildError(
+                f"checking {check.file} with TensorRT-RTX {check.version}: {'; '.join(reasons)}; close other programs, "
+                "add swap, convert with a smaller --input-size, or convert without tensorrt-rtx",
+                "memory",
+            )
         return replace(check, errors=reasons or ("no engine was built",), seconds=seconds)
     return replace(check, seconds=seconds, engine_mib=round(engine.nbytes / MIB, 2))
 

@@ -1,5 +1,6 @@
 """The TensorRT engine of an ONNX graph for the GPU at hand: from the cache, or built into it."""
 
+import errno
 import logging
 import os
 import time
@@ -11,9 +12,9 @@ from posesdk_runtimes.engines.cache import EngineCache, Entry, default_cache_fol
 from posesdk_runtimes.engines.job import Job
 from posesdk_runtimes.engines.key import EngineKey, Machine, device_index, inspect_machine, make_key
 from posesdk_runtimes.engines.memory import FreeMemory, check_memory, free_memory, workspace_within
-from posesdk_runtimes.engines.process import BuildProgress, OnProgress, build_command, run_build
+from posesdk_runtimes.engines.process import MEMORY_HINT, BuildProgress, OnProgress, build_command, run_build
 from posesdk_runtimes.engines.recipe import WORKSPACE_MIB, GraphRecipe, read_recipe
-from posesdk_runtimes.errors import ArtifactError, PoseSDKError
+from posesdk_runtimes.errors import ArtifactError, EngineBuildError
 from posesdk_runtimes.tensorrt.runtime import TensorRTRuntime
 
 __all__ = ["Engine", "EngineOptions", "ensure_engine", "open_as_engine"]
@@ -115,10 +116,10 @@ def ensure_engine(
     try:
         return _build_once(wanted, cache, settings)
     except OSError as error:
-        raise PoseSDKError(
-            f"cannot build the engine of {wanted.label} in {cache.folder}: {error.strerror or error}; free space, or "
-            "set POSESDK_CACHE to another folder"
-        ) from error
+        what = f"cannot build the engine of {wanted.label} in {cache.folder}: {error.strerror or error}"
+        if error.errno == errno.ENOMEM:  # there is not even enough to start the process
+            raise EngineBuildError(f"{what}; {MEMORY_HINT}", "memory") from error
+        raise EngineBuildError(f"{what}; free space, or set POSESDK_CACHE to another folder", "write") from error
 
 
 def open_as_engine(

@@ -5,22 +5,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from posesdk_runtimes.engines.recipe import GraphRecipe, recipe_from_dict
+from posesdk_runtimes.tensorrt.runtime import lacks_memory
 
-__all__ = ["BuildFault", "Job", "Messages", "lacks_memory"]
+__all__ = ["BuildFault", "Job", "Messages"]
 
 _QUOTED = 5
 """Lines of the vendor's library that an error quotes."""
-_MEMORY = (
-    "outofmemory",
-    "out of memory",
-    "insufficient memory",
-    "not enough memory",
-    "cannot allocate memory",
-    "failed to map segment",
-    "bad_alloc",
-    "memoryerror",
-)
-"""How CUDA, TensorRT, C++, the loader and Python say that there is no memory left, in lower case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +41,6 @@ class BuildFault(Exception):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
-
-
-def lacks_memory(text: str) -> bool:
-    """Whether a message is about a lack of memory."""
-    return any(word in text.lower() for word in _MEMORY)
 
 
 @dataclass(slots=True)

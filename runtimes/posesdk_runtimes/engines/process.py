@@ -15,8 +15,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, Any
 
-from posesdk_runtimes.engines.job import Job, lacks_memory
+from posesdk_runtimes.engines.job import Job
 from posesdk_runtimes.errors import EngineBuildError, MissingDependencyError
+from posesdk_runtimes.tensorrt.runtime import lacks_memory
 
 __all__ = ["MEMORY_HINT", "BuildProgress", "OnProgress", "build_command", "run_build"]
 

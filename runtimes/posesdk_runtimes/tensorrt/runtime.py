@@ -23,7 +23,15 @@ from posesdk_runtimes.tensorrt.cuda import Cuda, load_cuda
 from posesdk_runtimes.tensorrt.lane import GraphSwitch, Lane
 from posesdk_runtimes.tensorrt.pool import LanePool
 
-__all__ = ["OLDEST", "TensorRTRuntime", "how_to_install", "load_tensorrt", "tensorrt_log", "tensorrt_version"]
+__all__ = [
+    "OLDEST",
+    "TensorRTRuntime",
+    "how_to_install",
+    "lacks_memory",
+    "load_tensorrt",
+    "tensorrt_log",
+    "tensorrt_version",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +49,17 @@ _DTYPES = {
     "UINT8": np.uint8,
 }
 """numpy's types of `tensorrt.DataType`; the others, as BF16 and FP8, have none."""
+_MEMORY = (
+    "outofmemory",
+    "out of memory",
+    "insufficient memory",
+    "not enough memory",
+    "cannot allocate memory",
+    "failed to map segment",
+    "bad_alloc",
+    "memoryerror",
+)
+"""How CUDA, TensorRT, C++, the loader and Python say that there is no memory left, in lower case."""
 
 
 def load_tensorrt(name: str = "tensorrt") -> Any:
@@ -61,6 +80,11 @@ def load_tensorrt(name: str = "tensorrt") -> Any:
 def tensorrt_version(module: Any) -> tuple[int, ...]:
     """(10, 3, 0) of "10.3.0"."""
     return tuple(int(part) for part in re.findall(r"\d+", str(module.__version__)))
+
+
+def lacks_memory(text: str) -> bool:
+    """Whether a message is about a lack of memory."""
+    return any(word in text.lower() for word in _MEMORY)
 
 
 def how_to_install() -> str:
@@ -191,10 +215,15 @@ class TensorRTRuntime:
         engine = module.Runtime(log).deserialize_cuda_engine(data)
         if engine is None:
             major, minor = self._gpu.compute_capability
-            raise ArtifactError(
+            reason = _explain(log)
+            what = (
                 f"TensorRT {module.__version__} cannot load {self._path} on {self._gpu.name} (compute capability "
-                f"{major}.{minor}): {_explain(log)}; an engine fits one version and one kind of GPU, run "
-                "`posesdk prepare` on this machine again"
+                f"{major}.{minor}): {reason}"
+            )
+            if lacks_memory(reason):  # the engine itself is well
+                raise RuntimeFault(f"{what}; close other programs that use the GPU, or use a smaller model")
+            raise ArtifactError(
+                f"{what}; an engine fits one version and one kind of GPU, run `posesdk prepare` on this machine again"
             )
         return engine
 
