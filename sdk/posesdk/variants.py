@@ -1,6 +1,6 @@
 """Which variant of a bundle to run, by which backend, on which device."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -60,8 +60,9 @@ def select_variant(
         if name in names and _fits(one, RUNTIMES[name], place)
     )
     if not found:
+        asked = f" as {variant}" * (variant != AUTO) + f" in precision {precision}" * (precision != AUTO)
         raise DeviceUnavailableError(
-            f"bundle {manifest.id} cannot run on {device} with {', '.join(names)} in precision {precision}: it has "
+            f"bundle {manifest.id} cannot run on {'/'.join(places)} with {', '.join(names)}{asked}: it has "
             f"{_listing(manifest)}; ask for one of these, or convert the checkpoint for that device"
         )
     return found
@@ -93,12 +94,21 @@ def _usable(
         raise ValueError(f"bundle {manifest.id} has nothing for {runtime}{among}: it has {_listing(manifest)}")
     names = tuple(name for name in wanted if name in known and known[name].version is not None)
     if not names:
-        hints = [f"`{RUNTIMES[name].install}`" for name in wanted if name in RUNTIMES]
         raise MissingDependencyError(
-            f"bundle {manifest.id} runs with {', '.join(wanted)}, and none of it is installed here; "
-            f"{'install it with ' + ' or '.join(hints) if hints else 'upgrade posesdk'}"
+            f"bundle {manifest.id} runs with {', '.join(wanted)}, and none of it is installed here; {_advice(wanted)}"
         )
     return names
+
+
+def _advice(runtimes: Collection[str]) -> str:
+    """How one of these backends can be had."""
+    commands = [f"`{RUNTIMES[name].install}`" for name in runtimes if name in RUNTIMES and name != "tensorrt"]
+    advice = [f"install it with {' or '.join(commands)}"] if commands else []
+    if "tensorrt" in runtimes:
+        from posesdk_runtimes.tensorrt.runtime import how_to_install  # what it loads is of use here only
+
+        advice.append(f"TensorRT: {how_to_install()}" if commands else how_to_install())
+    return "; ".join(advice) or "upgrade posesdk"
 
 
 def _auto_devices(known: dict[str, RuntimeInfo], names: Sequence[str]) -> tuple[str, ...]:

@@ -33,6 +33,7 @@ ENGINE = Variant(name="jetson", runtime=("tensorrt",), devices=("cuda",), precis
 LATER = Variant(name="later", runtime=("hailort",), devices=("npu",), precision="int8", trunk="t.onnx")
 BUNDLE = manifest(ENGINE, INT8, BF16, FP32)
 ORIN = ENGINE.model_copy(update={"name": "jetson-fp16", "platform": "jetson"})
+CUDA_ONLY = ENGINE.model_copy(update={"name": "cuda-fp16", "runtime": ("tensorrt", "onnxruntime")})
 CARD = ENGINE.model_copy(update={"name": "cuda-fp16", "platform": "cuda"})
 
 
@@ -144,7 +145,21 @@ REFUSALS: dict[str, tuple[list[RuntimeInfo], Manifest, dict[str, str], type[Exce
         BUNDLE,
         {"device": "0", "runtime": "openvino"},
         DeviceUnavailableError,
-        "cannot run on 0 with openvino",
+        "cannot run on cuda:0 with openvino: it has",
+    ),
+    "variant for a device that is not there": (
+        ORT,
+        manifest(CUDA_ONLY, FP32),
+        {"variant": "cuda-fp16"},
+        DeviceUnavailableError,
+        "cannot run on cpu with onnxruntime as cuda-fp16: it has cuda-fp16",
+    ),
+    "the advice is a command for each backend": (
+        machine(openvino=("cpu",)),
+        manifest(CUDA_ONLY),
+        {},
+        MissingDependencyError,
+        r"install it with `pip install onnxruntime`; TensorRT: \S+",
     ),
     "precision that the runtime lacks": (
         BOTH,
