@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 
 from posesdk.bundle import Bundle, Golden
 from posesdk.compare import compare_poses
-from posesdk.manifest import Precision
+from posesdk.manifest import Precision, Variant
 from posesdk.pipeline import Estimate, Pipeline, open_pipeline
 from posesdk.preprocess import make_letterbox
 from posesdk.spec import ModelSpec
 from posesdk.variants import Candidate, select_variant
 from posesdk_runtimes.errors import BundleError, EnvironmentFault
+from posesdk_runtimes.registry import RUNTIMES, available_runtimes
 
 __all__ = ["Check", "Tolerance", "run_selftest"]
 
@@ -96,7 +97,7 @@ class Check:
 def run_selftest(bundle: Bundle, candidates: Sequence[Candidate] | None = None) -> list[Check]:
     """One check for each of the candidates; those that cannot run here are `skipped`.
 
-    None stands for every variant on every installed backend and device.
+    None stands for every variant on every installed backend and device, and those that have none are `skipped`.
     Raises BundleError for a bundle without a golden image, EnvironmentFault where nothing can run, RuntimeFault when a
     backend fails.
     """
@@ -106,6 +107,9 @@ def run_selftest(bundle: Bundle, candidates: Sequence[Candidate] | None = None) 
         raise BundleError(f"bundle {bundle.path} has no golden image to test with; convert the checkpoint again")
     chosen = select_variant(bundle.manifest) if candidates is None else candidates
     checks = [_check(bundle, candidate, golden, np.asarray(image, np.uint8)) for candidate in chosen]
+    if candidates is None:
+        found = {candidate.variant.name for candidate in chosen}
+        checks += [_left_out(variant) for variant in bundle.manifest.variants if variant.name not in found]
     if all(check.skipped for check in checks):
         raise EnvironmentFault(f"bundle {bundle.path} cannot run here: {checks[0].skipped}")
     return checks
@@ -122,6 +126,18 @@ def _check(bundle: Bundle, candidate: Candidate, golden: Golden, image: NDArray[
     check = _compare(candidate, golden, estimate, pipeline.spec, _scale(pipeline, image))
     pipeline.close()
     return check
+
+
+def _left_out(variant: Variant) -> Check:
+    """A variant without any backend and device here: somebody may have made the bundle for the sake of it."""
+    installed = {info.name for info in available_runtimes() if info.version}
+    missing = [name for name in variant.runtime if name not in installed]
+    if len(missing) < len(variant.runtime):
+        reason = f"no {' or '.join(variant.devices)} was found for it here"
+    else:
+        hints = [f"`{RUNTIMES[name].install}`" for name in missing if name in RUNTIMES]
+        reason = f"not installed here; {'install it with ' + ' or '.join(hints) if hints else 'upgrade posesdk'}"
+    return Check(Candidate(variant, "/".join(variant.runtime), variant.devices[0]), skipped=reason)
 
 
 def _scale(pipeline: Pipeline, image: NDArray[np.uint8]) -> float:

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import cv2
 import pytest
@@ -128,6 +129,22 @@ def test_another_score_fails(folder, change_golden):
 def test_a_bundle_without_a_golden_image_cannot_be_tested(tmp_path, make_bundle):
     with pytest.raises(BundleError, match="no golden image"):
         run_selftest(open_bundle(make_bundle(tmp_path / "plain")))
+
+
+def test_a_variant_whose_backend_is_missing_is_said_to_be_skipped(folder, monkeypatch):
+    bundle = open_bundle(folder)
+    first = bundle.manifest.variants[0]
+    phone = first.model_copy(update={"name": "mobile-int8", "runtime": ("tflite",), "precision": "int8"})
+    write_manifest(folder, bundle.manifest.model_copy(update={"variants": (phone, first)}))
+    found = [replace(info, version=None) if info.name == "tflite" else info for info in available_runtimes()]
+    for module in ("posesdk.variants", "posesdk.selftest"):
+        monkeypatch.setattr(f"{module}.available_runtimes", lambda: found)
+    *others, last = run_selftest(open_bundle(folder))
+    assert all(check.passed for check in others)
+    assert last.summary == (
+        "skipped mobile-int8 (int8) with tflite on cpu: not installed here; install it with "
+        "`pip install 'posesdk[tflite]'`"
+    )
 
 
 def test_a_bundle_for_another_machine_says_what_is_missing(folder):
