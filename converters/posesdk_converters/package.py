@@ -44,8 +44,8 @@ def convert(checkpoint: Checkpoint, request: Request, output: Path, *, step: Cal
     """Writes the bundle `output` in one step, and its report beside it; `step` is told what is being done.
 
     Raises ValueError as `check_request` and `read_calibration` do, GateError where a variant does not equal the torch
-    model, loses more than the gate allows or fails the self test (the report is kept then, no bundle is written), SourceError for images and
-    labels that cannot be read, and PoseSDKError where the bundle cannot be written.
+    model, loses more than the gate allows or fails the self test (the report is kept then, no bundle is written),
+    SourceError for images and labels that cannot be read, and PoseSDKError where the bundle cannot be written.
     """
     check_request(checkpoint.spec, request)
     if output.is_dir():

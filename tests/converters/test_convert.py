@@ -13,12 +13,14 @@ from posesdk.bundle import open_bundle
 from posesdk.pipeline import open_pipeline
 from posesdk.spec import DecodeSpec
 from posesdk.variants import select_variant
-from posesdk_converters import portable, targets
+from posesdk.verify import Gate
+from posesdk_converters import package, portable, targets
 from posesdk_converters.calibration import FEWEST_IMAGES, read_calibration
 from posesdk_converters.cli import app
 from posesdk_converters.request import Request, planned
 from posesdk_converters.verification.sensitivity import layers_of
 from posesdk_runtimes.errors import SourceError
+from posesdk_training.checkpoint import load_checkpoint, save_checkpoint
 
 TARGET = """
     '''The portable graphs, of which int8 spoils the layers of the stem unless they stay in float.'''
@@ -136,6 +138,12 @@ def convert(exported, toy, tiny_checkpoint, tiny_picture, tmp_path):
     return call
 
 
+@pytest.fixture
+def no_selftest(monkeypatch):
+    """Bad int8 is let through, to see what else is made of it."""
+    monkeypatch.setattr(package, "require_selftest", lambda *_: ())
+
+
 INT8 = ("--precision", "int8", "--allow-few-images", "--calibration")
 
 
@@ -178,7 +186,7 @@ def test_variant_that_misses_the_gate_leaves_a_report_and_no_bundle(convert, pic
     assert [path.name for path in output.parent.iterdir()] == [report.name]
 
 
-def test_gate_is_about_ap_where_there_are_labels(convert, pictures, labels, monkeypatch):
+def test_gate_is_about_ap_where_there_are_labels(convert, pictures, labels, no_selftest, monkeypatch):
     monkeypatch.setattr("posesdk_converters.verification.judge.rank_layers", lambda *_, **__: ())
     options = (*INT8, pictures, "--evaluate", labels, "--images", pictures)
     result, output, report = convert(*options)
@@ -194,7 +202,69 @@ def test_gate_is_about_ap_where_there_are_labels(convert, pictures, labels, monk
     assert found["float"] == found["portable-fp32"] > found["toy-int8"]
 
 
-def test_same_checkpoint_gives_the_same_bytes(convert, pictures):
+def test_bundle_that_would_fail_its_self_test_is_not_written(convert, pictures):
+    result, output, report = convert(*INT8, pictures, "--min-oks", "0")
+    assert result.exit_code == 5
+    assert "self test: FAILED toy-int8 (int8) with onnxruntime on cpu" in result.stderr
+    assert [path.name for path in output.parent.iterdir()] == [report.name]
+    assert "- passed portable-fp32" in (report / "report.md").read_text()
+    assert "- FAILED toy-int8" in (report / "report.md").read_text()
+
+
+def test_float_variants_are_compared_on_the_calibration_images_and_not_calibrated(convert, pictures):
+    result, output, report = convert("--calibration", pictures)
+    assert result.exit_code == 0, result.output
+    assert "run on 8 of the calibration images" in (report / "report.md").read_text()
+    assert "calibration" not in open_bundle(output).manifest.provenance
+
+
+def test_pictures_of_nobody_are_no_proof_and_that_is_said(convert, tiny_checkpoint, tmp_path):
+    known = load_checkpoint(tiny_checkpoint)
+    decode = known.spec.decode.model_copy(update={"score_threshold": 1.0})
+    strict = tmp_path / "strict.safetensors"
+    save_checkpoint(strict, known.state_dict, known.spec.model_copy(update={"decode": decode}))
+    result, _, report = convert(source=strict)
+    assert result.exit_code == 0, result.output
+    said = "the float model finds nobody in the golden picture, so nothing is shown of toy-fp32, portable-fp32"
+    assert said in result.stderr
+    page = (report / "report.md").read_text()
+    assert said in page
+    assert page.count("| nobody found |") == 2
+
+
+def test_evaluation_without_labels_is_refused_before_the_work(convert, pictures, tmp_path):
+    for source in (pictures, tmp_path / "some.json"):
+        if source != pictures:
+            source.write_text(json.dumps({"images": [{"id": 1, "file_name": "1.png"}]}))
+        result, output, _ = convert("--evaluate", source, *(() if source == pictures else ("--images", pictures)))
+        assert result.exit_code == 6
+        assert "nobody is labelled in it" in result.stderr
+        assert not output.exists()
+
+
+def test_progress_counts_the_pictures(
+    exported, toy, tiny_checkpoint, tiny_picture, pictures, labels, no_selftest, tmp_path
+):
+    said = []
+    request = Request(
+        ("toy:int8",),
+        calibration=pictures,
+        few_images=True,
+        evaluate=labels,
+        images=pictures,
+        golden=tiny_picture,
+        gate=Gate(max_ap_drop=100),
+    )
+    package.convert(load_checkpoint(tiny_checkpoint), request, tmp_path / "toy.posebundle", step=said.append)
+    for title in (
+        "running the float model on calibration images",
+        "running the float model",
+        "verifying toy-int8 with onnxruntime",
+    ):
+        assert [line for line in said if line.startswith(f"{title}, ")] == [f"{title}, {n} of 8" for n in range(1, 9)]
+
+
+def test_same_checkpoint_gives_the_same_bytes(convert, pictures, no_selftest):
     options = (*INT8, pictures, "--min-oks", "0")
     first = convert(*options)[1].read_bytes()
     second = convert(*options)[1].read_bytes()

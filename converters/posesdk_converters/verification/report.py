@@ -9,7 +9,7 @@ from posesdk_converters.verification.photos import Photos
 from posesdk_converters.verification.record import Record, describe_calibration, write_record
 from posesdk_converters.verification.worst_cases import draw_worst_cases
 
-__all__ = ["table_of", "text_table", "warnings_of", "write_report"]
+__all__ = ["PAGE", "table_of", "text_table", "warnings_of", "write_report"]
 
 HEADER = (
     "variant",
@@ -28,6 +28,7 @@ HEADER = (
 SHORT = {"variant": "variant", "MiB": "MiB", "AP": "AP", "drop": "drop", "mean OKS": "OKS", "ms trunk": "trunk ms"}
 SHORT |= {"ms adapt": "adapt ms", "gate": "gate"}
 """Columns for a terminal of 80 columns, and their titles there."""
+PAGE = "report.md"
 NOBODY = "nobody found"
 """In place of "passed" where the float model finds nobody."""
 
@@ -40,7 +41,7 @@ def write_report(record: Record, photos: Photos, folder: Path) -> None:
     (folder / "times.json").write_text(json.dumps(times, indent=1) + "\n", encoding="utf-8")
     pictures = draw_worst_cases(record, photos, folder)
     lines = [*_page(record), "", *_pictures(pictures)]
-    (folder / "report.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+    (folder / PAGE).write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
 
 
 def table_of(record: Record) -> list[tuple[str, ...]]:
