@@ -3,6 +3,7 @@
 The builder is a script that obeys the protocol of `engines.build` and ends as it is told.
 """
 
+import errno
 import json
 import os
 import re
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from posesdk_runtimes.engines.key import Machine, l4t_release, make_key
 from posesdk_runtimes.engines.memory import check_memory, free_memory, workspace_within
 from posesdk_runtimes.engines.process import BuildProgress
 from posesdk_runtimes.engines.recipe import GraphRecipe, ShapeRange
-from posesdk_runtimes.errors import ArtifactError, EngineBuildError, MissingDependencyError, PoseSDKError
+from posesdk_runtimes.errors import ArtifactError, EngineBuildError, MissingDependencyError
 
 BUILDER = """
 import hashlib, json, os, signal, subprocess, sys, time
@@ -47,9 +48,9 @@ elif mode == "no-memory-in-python":
 elif mode == "exception":
     raise ValueError("a bug of the builder")
 elif mode == "silent":
-    time.sleep(60)
+    time.sleep(200)
 elif mode == "leaves-a-child":
-    subprocess.Popen(["sleep", "60"])
+    subprocess.Popen(["sleep", "200"])
     sys.exit(3)
 elif mode == "empty":
     sys.exit(0)
@@ -66,6 +67,8 @@ say(**done)
 if mode == "crash-at-the-end":
     os.abort()
 """
+PATIENCE = 100.0
+"""Seconds for what takes a moment on an idle machine; a busy one needs many to start a process."""
 ORIN = Machine(tensorrt="10.3.0", cuda_driver="12.6", gpu="Orin", compute_capability="8.7", l4t="36.4.3")
 
 
@@ -77,10 +80,11 @@ class Bench:
         self.graph.write_bytes(b"not read by this builder")
         (folder / "builder.py").write_text(BUILDER)
         self.script = str(folder / "builder.py")
+        self.programs: list[subprocess.Popen[str]] = []
 
     def options(self, mode: str = "good", **changes: Any) -> EngineOptions:
         command = (sys.executable, self.script, mode, str(self.calls))
-        known = {"cache": self.cache, "machine": ORIN, "free": (8000, 8000), "command": command, "timeout": 20}
+        known = {"cache": self.cache, "machine": ORIN, "free": (8000, 8000), "command": command, "timeout": PATIENCE}
         return EngineOptions(**{**known, **changes})
 
     def ensure(self, mode: str = "good", **changes: Any) -> Engine:
@@ -96,8 +100,12 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path)
+    yield made
+    for program in made.programs:
+        program.kill()
+        program.communicate()
 
 
 def test_an_engine_is_built_once_and_then_found(bench: Bench) -> None:
@@ -213,7 +221,7 @@ def test_a_build_that_fails_says_why_and_leaves_nothing(bench: Bench, mode: str,
     assert caught.value.reason == reason
     assert caught.value.exit_code == 3
     assert bench.files == {".lock"}
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 50  # not as long as what it has left behind
     assert bench.ensure().path.is_file()  # the next try is not in its way
 
 
@@ -238,10 +246,10 @@ def _alive(pid: int) -> bool:
 def test_a_silent_build_ends_at_the_time_limit(bench: Bench) -> None:
     heard: list[BuildProgress] = []
     start = time.monotonic()
-    with pytest.raises(EngineBuildError, match=r"more than [12] s and was stopped") as caught:
-        bench.ensure("silent", timeout=1.5, on_progress=heard.append)
+    with pytest.raises(EngineBuildError, match=r"more than 4 s and was stopped") as caught:
+        bench.ensure("silent", timeout=4, on_progress=heard.append)
     assert caught.value.reason == "timeout"
-    assert time.monotonic() - start < 3
+    assert time.monotonic() - start < 50
     assert not _alive(bench.builds[0]["pid"])
     assert bench.files == {".lock"}
     seconds = [progress.seconds for progress in heard]
@@ -262,7 +270,8 @@ def test_an_interrupt_ends_the_build_and_leaves_nothing(bench: Bench) -> None:
 
 
 PROGRAM = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell has started with &
 sys.path[:] = {paths!r}
 from posesdk_runtimes.engines.engine import EngineOptions, ensure_engine
 from posesdk_runtimes.engines.key import Machine
@@ -278,17 +287,19 @@ def _start(bench: Bench, mode: str) -> "subprocess.Popen[str]":
         graph=str(bench.graph),
         command=[sys.executable, bench.script, mode, str(bench.calls)],
     )
-    return subprocess.Popen(
+    started = subprocess.Popen(
         [sys.executable, "-c", program],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
+    bench.programs.append(started)
+    return started
 
 
 def _until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -296,7 +307,7 @@ def _until(condition: Callable[[], object]) -> None:
 
 def test_two_processes_build_one_engine(bench: Bench) -> None:
     both = [_start(bench, "slow") for _ in range(2)]
-    outputs = [process.communicate(timeout=60) for process in both]
+    outputs = [process.communicate(timeout=PATIENCE) for process in both]
     assert [process.returncode for process in both] == [0, 0], outputs
     assert len(bench.builds) == 1
     assert sorted(bool(out.strip()) for out, _ in outputs) == [False, True]
@@ -306,7 +317,7 @@ def test_ctrl_c_ends_program_and_build(bench: Bench) -> None:
     program = _start(bench, "silent")
     _until(lambda: bench.builds)
     program.send_signal(signal.SIGINT)
-    _, err = program.communicate(timeout=20)
+    _, err = program.communicate(timeout=PATIENCE)
     assert "KeyboardInterrupt" in err
     assert not _alive(bench.builds[0]["pid"])
     assert bench.files == {".lock"}
@@ -316,7 +327,7 @@ def test_the_lock_and_leavings_of_a_killed_program_are_in_nobodys_way(bench: Ben
     program = _start(bench, "silent")
     _until(lambda: bench.builds)
     program.kill()
-    program.communicate(timeout=20)
+    program.communicate(timeout=PATIENCE)
     left = bench.builds[0]["pid"]
     assert ".lock" in bench.files
     assert len(bench.files) > 1  # the file that was being written
@@ -331,13 +342,13 @@ def test_who_waits_is_told_for_whom(bench: Bench, caplog: pytest.LogCaptureFixtu
     held, let_go = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with cache.building(time.monotonic() + 10, lambda holder: None):
+        with cache.building(time.monotonic() + PATIENCE, lambda holder: None):
             held.set()
-            let_go.wait(10)
+            let_go.wait(PATIENCE)
 
     thread = threading.Thread(target=hold)
     thread.start()
-    held.wait(10)
+    held.wait(PATIENCE)
 
     def listen(progress: BuildProgress) -> None:
         heard.append(progress)
@@ -397,8 +408,22 @@ def test_a_graph_that_is_not_there_is_named(bench: Bench) -> None:
 
 def test_a_cache_that_cannot_be_written_is_named(bench: Bench) -> None:
     bench.cache.write_text("a file where a folder should be")
-    with pytest.raises(PoseSDKError, match="POSESDK_CACHE"):
+    with pytest.raises(EngineBuildError, match="POSESDK_CACHE") as caught:
         bench.ensure()
+    assert caught.value.reason == "write"
+
+
+def test_no_memory_for_the_process_itself_comes_with_the_advice_for_memory(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any, **settings: Any) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    monkeypatch.setattr("posesdk_runtimes.engines.process.subprocess.Popen", refuse)
+    with pytest.raises(EngineBuildError, match=r"Cannot allocate memory; close other programs, add swap") as caught:
+        bench.ensure()
+    assert caught.value.reason == "memory"
+    assert bench.files == {".lock"}
 
 
 def test_memory_that_cannot_do_is_refused_before_the_build(bench: Bench) -> None:
