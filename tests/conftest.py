@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 
 Arrays = dict[str, np.ndarray]
+SIZES = [(64, 96), (96, 64), (96, 96)]
 
 
 def _shared(*parts: str) -> Path:
@@ -100,33 +101,73 @@ def converted_bundle(tiny_checkpoint: Path, tiny_picture: Path, tmp_path_factory
     return path
 
 
+def _pictures(count, seed=0):
+    rng = np.random.default_rng(seed)
+    for index in range(count):
+        height, width = SIZES[index % len(SIZES)]
+        blocks = rng.integers(0, 256, (1, height // 8, width // 8, 3), dtype=np.uint8)
+        yield blocks.repeat(8, axis=1).repeat(8, axis=2)
+
+
+def _contexts(count, seed=0):
+    rng = np.random.default_rng(seed)
+    for index in range(count):
+        yield np.maximum(rng.standard_normal((1 + index % 3, 17 * 4, 5, 5), dtype=np.float32), 0)
+
+
 @pytest.fixture(scope="session")
-def mobile_bundle(converted_bundle: Path, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pictures() -> Callable:
+    """`pictures(count, seed)`: inputs (1, H, W, 3) of the tiny trunk, of three sizes in turn."""
+    return _pictures
+
+
+@pytest.fixture(scope="session")
+def contexts() -> Callable:
+    """`contexts(count, seed)`: inputs of the tiny adapt graph, of 1, 2 and 3 persons in turn."""
+    return _contexts
+
+
+@pytest.fixture(scope="session")
+def start_conversion(
+    converted_bundle: Path, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable:
+    """`start_conversion(feeds=..., notes=...)`: a conversion of the tiny model, its portable graphs in a folder."""
+    from posesdk.bundle import open_bundle
+    from posesdk_converters.calibration import Feeds
+    from posesdk_converters.target import PORTABLE, Conversion
+    from posesdk_training.checkpoint import load_model
+
+    bundle, model = open_bundle(converted_bundle), load_model(tiny_checkpoint)
+    (portable,) = (variant for variant in bundle.manifest.variants if variant.trunk.startswith(PORTABLE))
+    calibration = Feeds(tuple(_pictures(12)), tuple(_contexts(12)))
+
+    def start(**changes):
+        folder = tmp_path_factory.mktemp("bundle")
+        (folder / PORTABLE).mkdir()
+        for name in (portable.trunk, portable.adapt):
+            (folder / name).write_bytes(bundle.read(name))
+        return Conversion(**{"folder": folder, "portable": portable, "model": model, "feeds": calibration, **changes})
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def mobile_bundle(converted_bundle: Path, start_conversion: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`converted_bundle` with what target mobile makes of it, in fp32, fp16 and int8, in place of the OpenVINO files.
 
-    int8 is calibrated on noise: it runs, and is good for nothing else.
+    int8 is calibrated on blocks of colour: it runs, and is good for nothing else.
     """
     pytest.importorskip("litert_torch", reason="target mobile needs the [convert-mobile] extra")
     from posesdk.bundle import build_manifest_files, open_bundle, write_bundle, write_manifest
-    from posesdk_converters.calibration import Feeds
-    from posesdk_converters.target import PORTABLE, Conversion, find_target
-    from posesdk_training.checkpoint import load_checkpoint, load_weights
-    from posesdk_training.models.build import build_model
+    from posesdk_converters.target import find_target
 
-    checkpoint = load_checkpoint(tiny_checkpoint)
-    model = build_model(checkpoint.spec)
-    load_weights(model, checkpoint.state_dict, source="tiny")
-    bundle, folder = open_bundle(converted_bundle), tmp_path_factory.mktemp("mobile")
-    for name in (file.path for file in bundle.manifest.files if file.path.startswith((PORTABLE, "golden"))):
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_bytes(bundle.read(name))
-    (portable,) = (variant for variant in bundle.manifest.variants if variant.trunk.startswith(PORTABLE))
-    random = np.random.default_rng(0)
-    images = tuple(random.integers(0, 256, (1, 96, 96, 3), dtype=np.uint8) for _ in range(4))
-    contexts = tuple(random.random((2, 17 * 4, 5, 5), dtype=np.float32) for _ in range(4))
-    conversion = Conversion(folder, portable, model.eval(), Feeds(images, contexts))
+    bundle, conversion = open_bundle(converted_bundle), start_conversion()
+    for name in (file.path for file in bundle.manifest.files if file.path.startswith("golden")):
+        (conversion.folder / name).parent.mkdir(exist_ok=True)
+        (conversion.folder / name).write_bytes(bundle.read(name))
     precisions = ("fp32", "fp16", "int8")
     variants = [variant for one in precisions for variant in find_target("mobile").convert(conversion, one)]
-    changes = {"variants": (*variants, portable), "accuracy": (), "files": build_manifest_files(folder)}
-    write_manifest(folder, bundle.manifest.model_copy(update=changes))
-    return write_bundle(folder, tmp_path_factory.mktemp("converted") / "mobile.posebundle")
+    files = build_manifest_files(conversion.folder)
+    changes = {"variants": (*variants, conversion.portable), "accuracy": (), "files": files}
+    write_manifest(conversion.folder, bundle.manifest.model_copy(update=changes))
+    return write_bundle(conversion.folder, tmp_path_factory.mktemp("converted") / "mobile.posebundle")

@@ -77,7 +77,7 @@ def test_inputs_and_outputs_are_those_of_the_portable_graphs(converted):
         assert (own.inputs, own.outputs) == (portable.inputs, portable.outputs)
 
 
-def test_activations_are_unsigned_and_weights_signed_per_channel(converted):
+def test_activations_are_unsigned_and_weights_signed_per_channel_but_for_layers_that_are_named(converted):
     folder, variant, _ = converted
     graph = onnx.load(folder / variant.trunk).graph
     stored = {value.name: value for value in graph.initializer}
@@ -86,12 +86,16 @@ def test_activations_are_unsigned_and_weights_signed_per_channel(converted):
     for node in graph.node:
         if node.op_type != "Conv":
             continue
+        if node.name in variant.float_layers:
+            assert stored[node.input[1]].data_type == onnx.TensorProto.FLOAT
+            continue
         levels = writers[node.input[1]]
         assert stored[levels.input[0]].data_type == onnx.TensorProto.INT8
         assert len(onnx.numpy_helper.to_array(stored[levels.input[1]])) == stored[levels.input[0]].dims[0]
         assert stored[writers[node.input[0]].input[2]].data_type == onnx.TensorProto.UINT8
         checked += 1
-    assert checked == len(convolutions(folder / "portable/trunk.onnx"))
+    names = convolutions(folder / "portable/trunk.onnx")
+    assert checked == len(set(names) - set(variant.float_layers)) > len(names) / 2
 
 
 def test_maps_have_more_than_255_values(converted, pictures):
@@ -114,7 +118,7 @@ def test_named_layers_stay_float(start_conversion, feeds):
     conversion = start_conversion()
     names = {graph: convolutions(conversion.folder / f"portable/{graph}.onnx") for graph in ("trunk", "adapt")}
     (variant,) = find_target("onnx").convert(conversion, "int8", float_layers=names)
-    assert variant.float_layers == names["trunk"] + names["adapt"]
+    assert sorted(variant.float_layers) == sorted(names["trunk"] + names["adapt"])
     for graph, path in (("trunk", variant.trunk), ("adapt", variant.adapt)):
         wanted = run(conversion.folder / f"portable/{graph}.onnx", feeds[graph])
         for name, values in run(conversion.folder / path, feeds[graph]).items():
