@@ -78,11 +78,16 @@ def convert(checkpoint: Checkpoint, request: Request, output: Path, *, step: Cal
 def _require_passed(record: Record, report: Path) -> None:
     failed = [f"{one.variant.name}: {one.fault}" for one in record.judged if one.fault is not None]
     failed += [f"{check.file}: TensorRT-RTX: {'; '.join(check.errors)}" for check in record.engines if not check.passed]
+    failed += [
+        f"{one.variant.name}: the float model finds nobody in {record.photos}, so that nothing is known of its int8"
+        for one in record.judged
+        if one.variant.precision == "int8" and one.verification is not None and one.verification.is_empty
+    ]
     if failed:
         faults = "; ".join(failed)
         raise GateError(
             f"{faults}. The bundle was not written, the report is {report}. Give more calibration images that look "
-            "like those of your cameras, another --precision, or allow more with --max-ap-drop"
+            "like those of your cameras, with people in them, another --precision, or allow more with --max-ap-drop"
         )
 
 

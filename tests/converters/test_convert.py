@@ -186,6 +186,18 @@ def test_variant_that_misses_the_gate_leaves_a_report_and_no_bundle(convert, pic
     assert [path.name for path in output.parent.iterdir()] == [report.name]
 
 
+def test_int8_is_refused_where_the_float_model_finds_nobody(convert, pictures, tiny_checkpoint, tmp_path):
+    checkpoint = load_checkpoint(tiny_checkpoint)
+    decode = checkpoint.spec.decode.model_copy(update={"score_threshold": 1.0})
+    blind = checkpoint.spec.model_copy(update={"decode": decode})
+    save_checkpoint(tmp_path / "blind.safetensors", checkpoint.state_dict, blind)
+    result, output, report = convert(*INT8, pictures, source=tmp_path / "blind.safetensors")
+    assert result.exit_code == 5
+    assert "toy-int8: the float model finds nobody in 8 of the calibration images" in result.stderr
+    assert (report / "report.md").is_file()
+    assert [path.name for path in output.parent.iterdir()] == [report.name]
+
+
 def test_gate_is_about_ap_where_there_are_labels(convert, pictures, labels, no_selftest, monkeypatch):
     monkeypatch.setattr("posesdk_converters.verification.judge.rank_layers", lambda *_, **__: ())
     options = (*INT8, pictures, "--evaluate", labels, "--images", pictures)
