@@ -18,7 +18,16 @@ from packaging.requirements import Requirement
 from posesdk_converters.rendering.render import render_people
 
 ROOT = Path(__file__).resolve().parents[1]
-DEFAULT_MODEL = "posesdk/models/default.posebundle"
+PACKAGES = tuple(
+    ROOT / name
+    for name in (
+        "sdk/posesdk",
+        "runtimes/posesdk_runtimes",
+        "training/posesdk_training",
+        "converters/posesdk_converters",
+    )
+)
+DEFAULT_MODEL, DEFAULT_CHECKPOINT = "posesdk/models/default.posebundle", "posesdk/models/default.safetensors"
 MEBIBYTE = 2**20
 
 pytestmark = pytest.mark.slow
@@ -102,15 +111,15 @@ def _copy_distribution(name: str, site: Path) -> None:
         shutil.copyfile(distribution.locate_file(file), target)
 
 
-def test_wheel_is_small_and_holds_types_licence_and_default_model(wheel):
+def test_wheel_is_small_and_holds_every_module_types_licence_and_default_model(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    packages = ("posesdk", "posesdk_runtimes", "posesdk_training", "posesdk_converters")
-    assert {f"{package}/py.typed" for package in packages} <= names
+    assert {f"{package.name}/py.typed" for package in PACKAGES} <= names
+    modules = {file.relative_to(package.parent).as_posix() for package in PACKAGES for file in package.rglob("*.py")}
+    assert {name for name in names if name.endswith(".py")} == modules
     assert any(name.endswith("/licenses/LICENSE") for name in names)
     assert wheel.stat().st_size < 10 * MEBIBYTE
-    assert not [name for name in names if name.startswith(("tests/", "samples/"))]
-    assert DEFAULT_MODEL in names
+    assert {DEFAULT_MODEL, DEFAULT_CHECKPOINT} <= names
 
 
 def test_installed_package_is_not_the_source_folder_and_has_no_torch(installation):
@@ -154,7 +163,7 @@ def test_a_missing_picture_is_one_clear_line_and_exit_code_6(installation):
     [
         (("posesdk-train", "fit", "logocap-nano"), "training"),
         (("posesdk-train", "evaluate", "m.safetensors", "--annotations", "a.json", "--images", "."), "training"),
-        (("posesdk-convert", "m.safetensors", "--target", "onnx", "--output", "m.posebundle"), "training"),
+        (("posesdk-convert", "m.safetensors", "--target", "onnx", "--output", "m.posebundle"), "convert"),
     ],
 )
 def test_command_whose_libraries_are_missing_names_the_extra_and_ends_with_code_3(installation, command, extra):

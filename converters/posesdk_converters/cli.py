@@ -88,7 +88,7 @@ def convert(
 ) -> None:
     """Convert a model into one bundle for the named targets, and prove that every variant is as good as the model."""
     published = {"short_side": short_side, "global_window": global_window, "gaussian_sigma": gaussian_sigma}
-    with reporting():
+    with reporting(torch_extra="convert"):
         from posesdk.verify import Gate
 
         try:

@@ -61,8 +61,11 @@ class TerminalHandler(logging.Handler):
 
 
 @contextmanager
-def reporting() -> Iterator[None]:
-    """Ends a command with one line and the exit code of the fault; a bug still shows where it is."""
+def reporting(*, torch_extra: str = "training") -> Iterator[None]:
+    """Ends a command with one line and the exit code of the fault; a bug still shows where it is.
+
+    `torch_extra`: which extra the command's user lacks where torch is missing, since several bring it.
+    """
     try:
         yield
     except PoseSDKError as error:
@@ -72,8 +75,9 @@ def reporting() -> Iterator[None]:
         library = (error.name or "").partition(".")[0]
         if library not in EXTRAS:
             raise
+        extra = torch_extra if library == "torch" else EXTRAS[library]
         missing = MissingDependencyError(
-            f"this command needs {library}, which is not installed; run: pip install 'posesdk[{EXTRAS[library]}]'"
+            f"this command needs {library}, which is not installed; run: pip install 'posesdk[{extra}]'"
         )
         show_error(missing)
         raise typer.Exit(missing.exit_code) from error
