@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from posesdk_runtimes.engines.engine import EngineOptions
 
 __all__ = [
+    "JETSON_SIGNS",
     "L4T_FILE",
     "RUNTIMES",
     "RuntimeInfo",
@@ -63,10 +64,13 @@ _MODULES: dict[str, dict[str, tuple[str, ...]]] = {
     "tensorrt": {"tensorrt": ("tensorrt", "tensorrt-cu13", "tensorrt-cu12")},
 }
 """What each backend is imported as, the preferred one first, and the packages that it may come from."""
-_NVIDIA = ("/dev/nvidiactl", "/dev/nvhost-gpu", "/dev/nvgpu")
-"""Device nodes of NVIDIA's drivers for cards and for Jetson."""
 L4T_FILE = Path("/etc/nv_tegra_release")
-"""What L4T, the Linux of a Jetson, says about itself; NVIDIA's container runtime puts it into containers, too."""
+"""What L4T, the Linux of a Jetson, says about itself."""
+_JETSON_NODES = ("/dev/nvhost-gpu", "/dev/nvgpu")
+_NVIDIA = ("/dev/nvidiactl", *_JETSON_NODES)
+"""Device nodes of NVIDIA's drivers for cards and for Jetson."""
+JETSON_SIGNS = (L4T_FILE, *map(Path, _JETSON_NODES))
+"""Containers see the device nodes, and L4T's file only where it is mounted."""
 
 
 def available_runtimes() -> tuple[RuntimeInfo, ...]:
@@ -169,7 +173,7 @@ def parse_device(device: str) -> str:
 
 def is_jetson() -> bool:
     """Whether this machine is a Jetson."""
-    return L4T_FILE.exists()
+    return any(sign.exists() for sign in JETSON_SIGNS)
 
 
 def device_family(device: str) -> str:

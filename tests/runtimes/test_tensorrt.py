@@ -527,12 +527,12 @@ def test_a_module_that_is_missing_or_too_old_is_told_with_what_installs_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)  # makes `import tensorrt` raise ImportError
-    monkeypatch.setattr(registry, "L4T_FILE", tmp_path / "none")
+    monkeypatch.setattr(registry, "JETSON_SIGNS", (tmp_path / "none",))
     monkeypatch.setattr(tensorrt_module, "_system_folders", list)
     for call in (load_tensorrt, lambda: runtime_devices("tensorrt"), lambda: open_runtime("a.engine", device="0")):
         with pytest.raises(MissingDependencyError, match="pip install tensorrt"):
             call()
-    monkeypatch.setattr(registry, "L4T_FILE", tmp_path)
+    monkeypatch.setattr(registry, "JETSON_SIGNS", (tmp_path,))
     with pytest.raises(MissingDependencyError, match=r"python3-libnvinfer.*--system-site-packages"):
         load_tensorrt()
     old = ModuleType("tensorrt")

@@ -69,9 +69,9 @@ def test_a_jetson_whose_environment_hides_the_systems_tensorrt_is_told_how_to_ma
     assert str(tmp_path) in advice
     assert "--system-site-packages" in advice
     monkeypatch.setattr(tensorrt, "_system_folders", list)
-    monkeypatch.setattr(registry, "L4T_FILE", tmp_path)
+    monkeypatch.setattr(registry, "JETSON_SIGNS", (tmp_path,))
     assert "python3-libnvinfer" in findings()["tensorrt"].advice
-    monkeypatch.setattr(registry, "L4T_FILE", tmp_path / "no")
+    monkeypatch.setattr(registry, "JETSON_SIGNS", (tmp_path / "no",))
     assert "pip install tensorrt" in findings()["tensorrt"].advice
 
 

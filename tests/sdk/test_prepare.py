@@ -244,11 +244,11 @@ def test_without_tensorrt_one_line_says_what_to_install(folder: Path, monkeypatc
 def test_a_bundle_without_a_variant_for_tensorrt_names_the_conversion(
     tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("posesdk_runtimes.registry.L4T_FILE", tmp_path)
+    monkeypatch.setattr("posesdk_runtimes.registry.JETSON_SIGNS", (tmp_path,))
     done = RUN.invoke(app, ["prepare", str(tiny_bundle)])
     assert done.exit_code == 2
     assert f"`posesdk-convert {tiny_bundle} --target jetson -o tiny-jetson.posebundle`" in done.stderr
-    monkeypatch.setattr("posesdk_runtimes.registry.L4T_FILE", tmp_path / "none")
+    monkeypatch.setattr("posesdk_runtimes.registry.JETSON_SIGNS", ())
     done = RUN.invoke(app, ["prepare"])
     assert done.exit_code == 2
     assert len(done.stderr.splitlines()) == 1

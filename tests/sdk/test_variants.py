@@ -204,9 +204,9 @@ def test_what_was_made_for_the_other_kind_is_used_where_there_is_nothing_else() 
     assert [candidate.variant.name for candidate in found] == ["jetson-fp16", "portable-fp32"]
 
 
-def test_a_jetson_is_known_by_the_file_of_its_system(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_jetson_is_known_by_its_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     runtimes = machine(tensorrt=("cuda",))
-    for file, preferred in ((tmp_path, "jetson-fp16"), (tmp_path / "none", "cuda-fp16")):
-        monkeypatch.setattr(registry, "L4T_FILE", file)
+    for sign, preferred in ((tmp_path, "jetson-fp16"), (tmp_path / "none", "cuda-fp16")):
+        monkeypatch.setattr(registry, "JETSON_SIGNS", (tmp_path / "not there", sign))
         found = select_variant(manifest(CARD, ORIN), runtimes=runtimes)
         assert found[0].variant.name == preferred
