@@ -73,6 +73,15 @@ class Golden:
     keypoint_scores: NDArray[np.float32]
     scores: NDArray[np.float32]
 
+    def picture(self) -> NDArray[np.uint8]:
+        """The image (H, W, 3) uint8 BGR. Raises BundleError for one that cannot be decoded."""
+        import cv2  # what opens a bundle alone does without it
+
+        image = cv2.imdecode(np.frombuffer(self.image, np.uint8), cv2.IMREAD_COLOR)
+        if image is None:
+            raise BundleError(f"{GOLDEN_IMAGE} of the bundle is no picture; convert the checkpoint again")
+        return np.asarray(image, np.uint8)
+
 
 class Bundle:
     """A bundle whose every file had the size and sha256 of its manifest when it was opened. It holds no open file."""

@@ -10,7 +10,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -133,10 +132,9 @@ def _with_fixed_input(spec: ModelSpec, variant: Variant, bundle: Bundle) -> Mode
 
 def _golden_picture(bundle: Bundle) -> NDArray[np.uint8]:
     golden = bundle.golden()
-    image = None if golden is None else cv2.imdecode(np.frombuffer(golden.image, np.uint8), cv2.IMREAD_COLOR)
-    if image is None:
+    if golden is None:
         raise BundleError(f"bundle {bundle.path} has no golden image; convert the checkpoint again")
-    return np.asarray(image, np.uint8)
+    return golden.picture()
 
 
 def _write_tensors(folder: Path, letterbox: Letterbox, tensors: Tensors) -> None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from posesdk.bundle import Bundle, default_bundle_path
@@ -135,10 +134,9 @@ def _try(bundle: Bundle, candidate: Candidate) -> tuple[float | None, int | None
     pipeline = open_pipeline(bundle, candidate)
     try:
         golden = bundle.golden()
-        image = None if golden is None else cv2.imdecode(np.frombuffer(golden.image, np.uint8), cv2.IMREAD_COLOR)
-        if image is None:
+        if golden is None:
             return None, None
-        estimate = pipeline.run(np.asarray(image, np.uint8))
+        estimate = pipeline.run(golden.picture())
     finally:
         pipeline.close()
     found = int(np.count_nonzero(estimate.scores >= pipeline.spec.decode.score_threshold))

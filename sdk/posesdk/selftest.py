@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -102,11 +101,10 @@ def run_selftest(bundle: Bundle, candidates: Sequence[Candidate] | None = None) 
     backend fails.
     """
     golden = bundle.golden()
-    image = None if golden is None else cv2.imdecode(np.frombuffer(golden.image, np.uint8), cv2.IMREAD_COLOR)
-    if golden is None or image is None:
+    if golden is None:
         raise BundleError(f"bundle {bundle.path} has no golden image to test with; convert the checkpoint again")
     chosen = select_variant(bundle.manifest) if candidates is None else candidates
-    checks = [_check(bundle, candidate, golden, np.asarray(image, np.uint8)) for candidate in chosen]
+    checks = [_check(bundle, candidate, golden, golden.picture()) for candidate in chosen]
     if candidates is None:
         found = {candidate.variant.name for candidate in chosen}
         checks += [_left_out(variant) for variant in bundle.manifest.variants if variant.name not in found]
