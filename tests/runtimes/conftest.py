@@ -1,7 +1,6 @@
 """A tiny real graph for every backend."""
 
-import importlib.util
-import sys
+import importlib
 from pathlib import Path
 from types import ModuleType
 
@@ -61,15 +60,9 @@ def adder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tflite_graph() -> ModuleType:
-    """The module that writes .tflite files; it lies beside this one."""
+    """The module that writes .tflite files, in tests/support."""
     pytest.importorskip("ai_edge_litert", reason="the .tflite graphs are made with ai-edge-litert")
-    spec = importlib.util.spec_from_file_location("tflite_graph", Path(__file__).with_name("tflite_graph.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["tflite_graph"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("tflite_graph")
 
 
 @pytest.fixture(scope="session")

@@ -1,34 +1,18 @@
 """The binding of the CUDA runtime: its signatures, its errors, and the real library where there is one."""
 
 import ctypes
-import importlib.util
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import fake_tensorrt as fakes
 from posesdk_runtimes.errors import DeviceUnavailableError, MissingDependencyError, PoseSDKError, RuntimeFault
 from posesdk_runtimes.tensorrt import cuda as cuda_module
 from posesdk_runtimes.tensorrt.cuda import SIGNATURES, Cuda, CudaDevice, cuda_libraries, host_bytes, load_cuda
 
 HEADERS = [Path(folder, "cuda_runtime_api.h") for folder in ("/usr/local/cuda/include", "/usr/include")]
-
-
-def _fakes() -> Any:
-    """The module fake_tensorrt.py beside this file (tests are imported without a package)."""
-    name = "posesdk_tests_fake_tensorrt"
-    if name not in sys.modules:
-        specification = importlib.util.spec_from_file_location(name, Path(__file__).with_name("fake_tensorrt.py"))
-        assert specification is not None
-        assert specification.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(specification)
-        specification.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-fakes = _fakes()
 
 
 def opened(**plan: Any) -> tuple[Any, Cuda]:

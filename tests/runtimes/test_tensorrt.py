@@ -2,7 +2,6 @@
 
 import ast
 import gc
-import importlib.util
 import inspect
 import logging
 import re
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import fake_tensorrt as fakes
 from posesdk.bundle import default_bundle_path, open_bundle
 from posesdk.pipeline import Pipeline, open_pipeline
 from posesdk.variants import select_variant
@@ -34,20 +34,6 @@ from posesdk_runtimes.tensorrt import runtime as tensorrt_module
 from posesdk_runtimes.tensorrt.cuda import Cuda, load_cuda
 from posesdk_runtimes.tensorrt.runtime import TensorRTRuntime, load_tensorrt
 
-
-def _fakes() -> Any:
-    """The module fake_tensorrt.py beside this file (tests are imported without a package)."""
-    name = "posesdk_tests_fake_tensorrt"
-    if name not in sys.modules:
-        specification = importlib.util.spec_from_file_location(name, Path(__file__).with_name("fake_tensorrt.py"))
-        assert specification is not None
-        assert specification.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(specification)
-        specification.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-fakes = _fakes()
 VERSIONS = fakes.VERSIONS
 each_version = pytest.mark.parametrize("version", VERSIONS)
 Opener = Callable[..., TensorRTRuntime]
