@@ -52,13 +52,20 @@ def select_variant(
     variants = sorted(_wanted(manifest, variant, precision), key=lambda one: one.platform != here)
     names = _usable(manifest, variants, runtime, known)
     places = (parse_device(device),) if device.strip().lower() != AUTO else _auto_devices(known, names)
-    found = tuple(
+    able = [
         Candidate(one, name, place)
         for place in places
         for one in variants
         for name in one.runtime
-        if name in names and _fits(one, RUNTIMES[name], place)
-    )
+        if runtime in (AUTO, name) and name in RUNTIMES and _fits(one, RUNTIMES[name], place)
+    ]
+    found = tuple(candidate for candidate in able if candidate.runtime in names)
+    if not found and able:
+        lacking = dict.fromkeys(candidate.runtime for candidate in able)
+        raise MissingDependencyError(
+            f"bundle {manifest.id} runs {', '.join(dict.fromkeys(one.variant.name for one in able))} on "
+            f"{'/'.join(places)} with {' or '.join(lacking)} only, which is not installed here; {_advice(lacking)}"
+        )
     if not found:
         asked = f" as {variant}" * (variant != AUTO) + f" in precision {precision}" * (precision != AUTO)
         raise DeviceUnavailableError(

@@ -161,6 +161,20 @@ REFUSALS: dict[str, tuple[list[RuntimeInfo], Manifest, dict[str, str], type[Exce
         MissingDependencyError,
         r"install it with `pip install onnxruntime`; TensorRT: \S+",
     ),
+    "precision whose runtime is not installed": (
+        ORT,
+        BUNDLE,
+        {"precision": "int8"},
+        MissingDependencyError,
+        r"runs with openvino, .*pip install 'posesdk\[openvino\]'",
+    ),
+    "precision that only a missing runtime has here": (
+        ORT,
+        manifest(INT8, INT8.model_copy(update={"name": "gpu-int8", "runtime": ("onnxruntime",), "devices": ("cuda",)})),
+        {"precision": "int8"},
+        MissingDependencyError,
+        r"runs cpu-int8 on cpu with openvino only, .*pip install 'posesdk\[openvino\]'",
+    ),
     "precision that the runtime lacks": (
         BOTH,
         BUNDLE,
