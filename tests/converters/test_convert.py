@@ -1,6 +1,7 @@
 """The whole conversion, with a target that is one file of the test's own."""
 
 import json
+import re
 import textwrap
 
 import cv2
@@ -151,7 +152,8 @@ def test_target_that_is_one_new_file_is_found_converted_and_verified(convert):
     result, output, report = convert()
     assert result.exit_code == 0, result.output
     assert [variant.name for variant in open_bundle(output).manifest.variants] == ["toy-fp32", "portable-fp32"]
-    assert "toy-fp32" in (report / "report.md").read_text()
+    spent = json.loads((report / "times.json").read_text())["toy-fp32"]["ms"]["trunk_cpu"]
+    assert re.search(rf"\| toy-fp32 .*\| {spent:.2f} \(\d+\.\dx\) \|", (report / "report.md").read_text())
     assert "toy-fp32" in result.stderr
 
 

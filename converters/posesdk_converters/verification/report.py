@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from posesdk.speed import Speed
 from posesdk_converters.verification.judge import Judged
 from posesdk_converters.verification.photos import Photos
 from posesdk_converters.verification.record import Record, describe_calibration, write_record
@@ -72,7 +73,8 @@ def _page(record: Record) -> Iterator[str]:
     yield ""
     yield from _markdown(table_of(record))
     yield ""
-    yield "Drop: AP points below the float model. Shift: of a keypoint, in px of the image. Times: median of a picture."
+    yield "Drop: AP points below the float model. Shift: of a keypoint, in px of the image."
+    yield "Times: median of a picture, ms of processor time in all threads; in brackets: compared with the float model."
     yield f"Gate: {_gate(record)}."
     yield ""
     yield from (f"- **{line}**" for line in warnings_of(record))
@@ -184,10 +186,15 @@ def _row(one: Judged, record: Record) -> tuple[str, ...]:
         f"{shift.shift_median:.2f} / {shift.shift_p99:.1f} / {shift.shift_max:.0f}",
         f"{shift.mean_oks:.3f}",
         people,
-        "-" if found.speed is None else f"{found.speed.trunk:.1f}",
-        "-" if found.speed is None else f"{found.speed.adapt:.2f}",
+        *(_speed(graph, found.speed, found.float_speed) for graph in ("trunk_cpu", "adapt_cpu")),
         f"MISSED: {one.fault}" if one.fault is not None else NOBODY if found.is_empty else "passed",
     )
+
+
+def _speed(graph: str, ours: Speed | None, theirs: Speed | None) -> str:
+    """Milliseconds, and how many times as fast as the float model, with which it took turns."""
+    spent, before = (0.0 if speed is None else getattr(speed, graph) for speed in (ours, theirs))
+    return f"{spent:.2f} ({before / spent:.1f}x)" if spent and before else "-"
 
 
 def _times(one: Judged) -> dict[str, object]:
