@@ -67,6 +67,38 @@ def test_licence_and_origin_come_along(converted_bundle, tiny_checkpoint):
     assert import_bundle(converted_bundle).metadata["step"] == load_checkpoint(tiny_checkpoint).metadata["step"]
 
 
+def test_what_was_noted_of_the_conversion_stays_behind(unpacked):
+    _, sign = unpacked
+    folder = sign()
+    manifest = open_bundle(folder).manifest
+    of_conversion = {"calibration": "8 images", "nncf": "1", "tensorrt-rtx": "1", "cpu-int8": "adapt is float"}
+    provenance = {**manifest.provenance, **of_conversion, "run": "nano-3"}
+    write_manifest(folder, manifest.model_copy(update={"provenance": provenance}))
+    found = import_bundle(folder).metadata
+    assert found["run"] == "nano-3"
+    assert found["step"] == "0"
+    assert not {*of_conversion, "converter", "openvino"} & found.keys()
+
+
+def test_bundle_of_a_bundle_has_the_graphs_and_the_fixed_size_of_the_first(tiny_checkpoint, tiny_picture, tmp_path):
+    size = (64, 96)
+    request = Request(("onnx",), golden=tiny_picture, input_size=size)
+    first, second = tmp_path / "first.posebundle", tmp_path / "second.posebundle"
+    convert(load_checkpoint(tiny_checkpoint), request, first, step=lambda text: None)
+    convert(import_bundle(first), Request(("onnx",), golden=tiny_picture), second, step=lambda text: None)
+    manifest = open_bundle(second).manifest
+    assert manifest.model == open_bundle(first).manifest.model
+    assert [variant.input_size for variant in manifest.variants] == [size]
+    for name in ("trunk", "adapt"):
+        one, other = (onnx.load(open_bundle(path).local_path(f"portable/{name}.onnx")) for path in (first, second))
+        assert [(node.name, node.op_type) for node in one.graph.node] == [
+            (node.name, node.op_type) for node in other.graph.node
+        ]
+        weights = {value.name: onnx.numpy_helper.to_array(value) for value in one.graph.initializer}
+        for value in other.graph.initializer:
+            np.testing.assert_allclose(onnx.numpy_helper.to_array(value), weights[value.name], rtol=1e-6, atol=1e-7)
+
+
 @pytest.fixture
 def unpacked(converted_bundle, tmp_path):
     """The bundle as a folder, and a function that signs its files again."""

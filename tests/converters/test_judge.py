@@ -1,13 +1,18 @@
 """Layers put back to float, with every real target: what is judged last is what lies in the bundle."""
 
 import hashlib
+import shutil
 
+import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 
-from posesdk.verify import Gate
+from posesdk.manifest import Variant
+from posesdk.verify import Gate, Reference
 from posesdk_converters.target import find_target
 from posesdk_converters.verification.judge import Judge, Judged
+from posesdk_converters.verification.parity import open_pipeline
 from posesdk_converters.verification.sensitivity import LayerError, layers_of
 
 TARGETS = {"cpu": "nncf", "onnx": "onnxruntime", "mobile": "litert_torch", "jetson": "onnxruntime"}
@@ -98,3 +103,30 @@ def test_files_are_the_first_ones_where_no_search_helps(name, conversion, judged
     (found,) = judge.convert(find_target(name), conversion, "int8")
     assert found.fault == "too far"
     assert digests(conversion.folder / f"{name}-int8") == seen[0] != seen[-1]
+
+
+def write_biased(conversion, name, bias):
+    """A variant whose last heatmap layer has that bias."""
+    folder = conversion.folder / name
+    shutil.copytree(conversion.folder / "portable", folder)
+    model = onnx.load(folder / "trunk.onnx")
+    (layer,) = (node for node in model.graph.node if node.op_type == "Conv" and "final_layer_cls" in node.input[1])
+    stored = next(value for value in model.graph.initializer if value.name == layer.input[2])
+    stored.CopyFrom(numpy_helper.from_array(np.full_like(numpy_helper.to_array(stored), bias), stored.name))
+    onnx.save(model, folder / "trunk.onnx")
+    return Variant(
+        name=name, runtime=("onnxruntime",), precision="int8", trunk=f"{name}/trunk.onnx", adapt=f"{name}/adapt.onnx"
+    )
+
+
+@pytest.mark.parametrize(
+    ("bias", "fault"), [(np.nan, "values that are not finite"), (-100.0, "mean OKS with the float poses is 0.000")]
+)
+def test_variant_of_no_numbers_or_of_no_people_misses_the_gate(conversion, pictures, bias, fault):
+    photos = [(str(index), image[0]) for index, image in enumerate(pictures(2, seed=4))]
+    spec = conversion.model.spec
+    with open_pipeline(spec, conversion.folder, conversion.portable, "onnxruntime") as pipeline:
+        judge = Judge(spec, conversion.folder, Reference(pipeline, photos), Gate(), lambda _: None, len(photos))
+        assert judge.judge(conversion.portable).fault is None
+        found = judge.judge(write_biased(conversion, "broken", bias))
+    assert fault in found.fault

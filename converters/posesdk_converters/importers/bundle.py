@@ -17,6 +17,8 @@ from posesdk.adapt import uses_attraction
 from posesdk.bundle import Bundle, open_bundle
 from posesdk_converters.manifest import TRAINING_DATA_KEY, WEIGHTS_LICENCE_KEY
 from posesdk_converters.onnx import compare_adapt, compare_trunk
+from posesdk_converters.target import target_names
+from posesdk_converters.verification.record import TOOLS
 from posesdk_runtimes.errors import BundleError, GateError
 from posesdk_training.checkpoint import Checkpoint
 from posesdk_training.models.adaptation import AttentiveNorm
@@ -50,10 +52,18 @@ def import_bundle(path: str | os.PathLike[str]) -> Checkpoint:
             f"bundle {path}: its weights cannot be read back ({error}); convert its checkpoint"
         ) from error
     manifest = bundle.manifest
-    notes = {key: value for key, value in manifest.provenance.items() if key != "converter"}
+    notes = {key: value for key, value in manifest.provenance.items() if not _is_of_conversion(key)}
     notes[WEIGHTS_LICENCE_KEY] = manifest.licence.weights
     notes[TRAINING_DATA_KEY] = "; ".join(manifest.licence.training_data)
     return Checkpoint(bundle.spec, {key: value.clone() for key, value in model.state_dict().items()}, notes)
+
+
+def _is_of_conversion(note: str) -> bool:
+    """Whether a note tells of the conversion that made the bundle: images, tools, what became of a target's precision.
+
+    The model that is read back was not calibrated, for one thing.
+    """
+    return note in ("converter", "calibration", *TOOLS) or note.partition("-")[0] in target_names()
 
 
 def _fill(module: nn.Module, title: str, bundle: Bundle, path: str, *, prefix: str) -> None:

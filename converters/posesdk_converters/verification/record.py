@@ -18,7 +18,7 @@ from posesdk_converters.verification.judge import Judged
 from posesdk_converters.verification.parity import Parity
 from posesdk_converters.verification.sensitivity import LayerError
 
-__all__ = ["Record", "accuracy_of", "describe_calibration", "file_size", "tool_versions", "write_record"]
+__all__ = ["TOOLS", "Record", "accuracy_of", "describe_calibration", "file_size", "tool_versions", "write_record"]
 
 PORTABLE_FP32 = portable_variant(adapt=False, input_size=None).name
 TOOLS = (
