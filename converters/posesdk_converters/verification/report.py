@@ -30,6 +30,8 @@ SHORT = {"variant": "variant", "MiB": "MiB", "AP": "AP", "drop": "drop", "mean O
 SHORT |= {"ms adapt": "adapt ms", "gate": "gate"}
 """Columns for a terminal of 80 columns, and their titles there."""
 PAGE = "report.md"
+MANY_FLOAT = 0.3
+"""Part of the layers: with more of them in float, int8 is hardly smaller or quicker than float is."""
 NOBODY = "nobody found"
 """In place of "passed" where the float model finds nobody."""
 
@@ -96,6 +98,13 @@ def warnings_of(record: Record) -> Iterator[str]:
     for one in record.judged:
         if one.note:
             yield f"{one.variant.name} was NOT run here: {one.note}"
+    for one in record.judged:  # without a ranking, nothing was put back to float
+        count, layers = len(one.variant.float_layers), len(record.ranking)
+        if layers and one.fault is None and count > MANY_FLOAT * layers:
+            yield (
+                f"{one.variant.name} passes only with {count} of {layers} layers in float, so there is little of int8 "
+                "in it; calibrate with pictures like those of your cameras"
+            )
     empty = [one.variant.name for one in record.judged if one.verification is not None and one.verification.is_empty]
     if empty:
         yield (
