@@ -2,8 +2,8 @@
 
 import hashlib
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,15 @@ from posesdk.verify import OnPicture
 from posesdk_converters.recording import FeedRecorder
 from posesdk_runtimes.base import Tensor
 
-__all__ = ["FEWEST_IMAGES", "MOST_IMAGES", "CalibrationImages", "Feeds", "collect_feeds", "read_calibration"]
+__all__ = [
+    "FEWEST_IMAGES",
+    "MOST_IMAGES",
+    "CalibrationImages",
+    "Feeds",
+    "collect_feeds",
+    "read_calibration",
+    "record_feeds",
+]
 
 FEWEST_IMAGES = 100
 """Fewer give ranges that depend on chance; the user has to say that they are enough."""
@@ -74,12 +82,17 @@ def collect_feeds(images: CalibrationImages, pipeline: Pipeline, on_picture: OnP
 
     `on_picture` is told how many are done.
     """
-    trunk = FeedRecorder(pipeline.trunk)
-    adapt = None if pipeline.adapt is None else FeedRecorder(pipeline.adapt)
     decode = pipeline.spec.decode.model_copy(update={"max_people": PERSONS_PER_IMAGE, "flip_test": False})
     spec = pipeline.spec.model_copy(update={"decode": decode})
-    recorded = Pipeline(spec, trunk, adapt)
-    for done, image in enumerate(images.images(), start=1):
+    return record_feeds(replace(pipeline, spec=spec), images.images(), on_picture)
+
+
+def record_feeds(pipeline: Pipeline, images: Iterable[NDArray[np.uint8]], on_picture: OnPicture | None = None) -> Feeds:
+    """What the graphs of a pipeline are fed for images (H, W, 3) uint8 BGR, with its own settings of the decoder."""
+    trunk = FeedRecorder(pipeline.trunk)
+    adapt = None if pipeline.adapt is None else FeedRecorder(pipeline.adapt)
+    recorded = replace(pipeline, trunk=trunk, adapt=adapt)
+    for done, image in enumerate(images, start=1):
         recorded.run(image)
         if on_picture is not None:
             on_picture(done)

@@ -13,6 +13,7 @@ from posesdk_converters import targets
 
 if TYPE_CHECKING:
     from posesdk_converters.calibration import Feeds
+    from posesdk_runtimes.base import Tensor
     from posesdk_training.models.logocap import LogoCap
 
 __all__ = [
@@ -55,6 +56,18 @@ class Conversion:
     fused: bool = False
     notes: dict[str, str] = field(default_factory=dict)
     """What a target wants to have in the manifest's provenance: the versions of its tools."""
+
+    @property
+    def graphs(self) -> dict[Graph, Path]:
+        """The files of the portable graphs: the trunk, and the adapt graph where the model has one."""
+        paths: dict[Graph, str | None] = {"trunk": self.portable.trunk, "adapt": self.portable.adapt}
+        return {graph: self.folder / path for graph, path in paths.items() if path is not None}
+
+    def int8_feeds(self, target: str) -> "Mapping[Graph, tuple[Tensor, ...]]":
+        """The calibration inputs of each graph. Raises ValueError, which names the target, where there are none."""
+        if self.feeds is None or not self.feeds.trunk:
+            raise ValueError(f"target {target}: int8 needs calibration images; give some with --calibration")
+        return {"trunk": self.feeds.trunk, "adapt": self.feeds.adapt}
 
 
 class Target(Protocol):

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from posesdk.manifest import NvidiaPlatform, Precision, Variant
-from posesdk.pipeline import Pipeline
-from posesdk_converters.calibration import Feeds
+from posesdk_converters.calibration import Feeds, record_feeds
 from posesdk_converters.nvidia.activations import observe
 from posesdk_converters.nvidia.fp16 import to_half, too_large
 from posesdk_converters.nvidia.fused import variant_of_fused
@@ -24,14 +23,12 @@ from posesdk_converters.nvidia.profiles import engine_recipes
 from posesdk_converters.nvidia.qdq_s8 import activation_ranges, check_quantized, quantizable, quantize
 from posesdk_converters.nvidia.rtx import require_parsed, rtx_version
 from posesdk_converters.onnx import relative_error
-from posesdk_converters.recording import FeedRecorder
 from posesdk_converters.target import Conversion, FloatLayers, Graph
-from posesdk_converters.verification.parity import random_images
+from posesdk_converters.verification.parity import open_pipeline, random_images
 from posesdk_converters.verification.sensitivity import layers_of
 from posesdk_runtimes.base import Tensor
 from posesdk_runtimes.engines.recipe import RECIPE_NAME, write_recipes
 from posesdk_runtimes.errors import GateError, SourceError
-from posesdk_runtimes.registry import open_runtime
 
 __all__ = ["Platform", "convert_for"]
 
@@ -63,15 +60,14 @@ def convert_for(
     detector with settings that it does not have takes the two graphs. Raises GateError for a graph that TensorRT would
     not take, SourceError for calibration images without people, ValueError for a model that cannot be fused.
     """
-    folder, portable = f"{platform.name}-{precision}", conversion.portable
+    folder = f"{platform.name}-{precision}"
     (conversion.folder / folder).mkdir(exist_ok=True)
-    sources: dict[Graph, str | None] = {"trunk": portable.trunk, "adapt": portable.adapt}
-    paths: dict[Graph, str] = {graph: f"{folder}/{graph}.onnx" for graph, source in sources.items() if source}
-    recipes = engine_recipes(conversion.model.spec, portable.input_size, platform.workspace_mib)
+    paths: dict[Graph, str] = {graph: f"{folder}/{graph}.onnx" for graph in conversion.graphs}
+    recipes = engine_recipes(conversion.model.spec, conversion.portable.input_size, platform.workspace_mib)
     feeds = _feeds(conversion)
     kept: list[str] = []
     for graph, path in paths.items():
-        source = onnx.load(conversion.folder / str(sources[graph]))
+        source = onnx.load(conversion.graphs[graph])
         inputs = feeds.trunk if graph == "trunk" else feeds.adapt
         converted = _convert(source, inputs, platform, precision, float_layers.get(graph, ()))
         _check(converted, source, inputs[:SAMPLES], precision, path)
@@ -165,16 +161,6 @@ def _feeds(conversion: Conversion) -> Feeds:
         if conversion.portable.adapt is not None and not any(map(len, conversion.feeds.adapt)):
             raise SourceError("calibration: the model finds nobody in these images; give images with people in them")
         return conversion.feeds
-    spec, portable = conversion.model.spec, conversion.portable
-    trunk = FeedRecorder(open_runtime(conversion.folder / portable.trunk, runtime="onnxruntime"))
-    adapt = None
-    if portable.adapt is not None:
-        adapt = FeedRecorder(open_runtime(conversion.folder / portable.adapt, runtime="onnxruntime"))
-    pipeline = Pipeline(spec, trunk, adapt)
-    try:
-        for image in random_images(spec, SAMPLES):
-            pipeline.run(image)
-    finally:
-        pipeline.close()
-    contexts = () if adapt is None else tuple(feed["context"] for feed in adapt.feeds)
-    return Feeds(tuple(feed["image"] for feed in trunk.feeds), contexts)
+    spec = conversion.model.spec
+    with open_pipeline(spec, conversion.folder, conversion.portable, "onnxruntime") as pipeline:
+        return record_feeds(pipeline, random_images(spec, SAMPLES))

@@ -8,7 +8,6 @@ from posesdk_converters.nncf_int8 import import_nncf, quantize
 from posesdk_converters.openvino_ir import find_layers, float_convolutions, read_graph, save_ir
 from posesdk_converters.openvino_layout import fold_output_scales, pack_maps
 from posesdk_converters.target import ALL_QUANTIZED, Conversion, FloatLayers, Graph
-from posesdk_runtimes.base import Tensor
 from posesdk_runtimes.openvino import import_openvino
 
 SUMMARY = "OpenVINO IR for x86 and Arm CPUs"
@@ -29,11 +28,9 @@ def convert(
     portable = conversion.portable
     name = f"cpu-{precision}"
     (conversion.folder / name).mkdir(exist_ok=True)
-    sources: dict[Graph, str | None] = {"trunk": portable.trunk, "adapt": portable.adapt}
-    paths: dict[Graph, str] = {graph: f"{name}/{graph}.xml" for graph, source in sources.items() if source}
+    paths: dict[Graph, str] = {graph: f"{name}/{graph}.xml" for graph in conversion.graphs}
     kept: list[str] = []
-    for graph, path in paths.items():
-        source = conversion.folder / str(sources[graph])
+    for graph, source in conversion.graphs.items():
         model = read_graph(source)
         fold_output_scales(model)
         if precision == "int8":
@@ -44,7 +41,7 @@ def convert(
             # One picture at a time, so that no dimension is free: OpenVINO then leaves out copies of the maps.
             model.reshape([1, *portable.input_size, 3])
         pack_maps(model)
-        save_ir(model, conversion.folder / path, half=precision == "fp16")
+        save_ir(model, conversion.folder / paths[graph], half=precision == "fp16")
     conversion.notes["openvino"] = import_openvino().__version__
     variant = Variant(
         name=name,
@@ -61,10 +58,7 @@ def convert(
 
 
 def _quantized(conversion: Conversion, graph: Graph, model: Any, float_layers: Sequence[str]) -> Any:
-    feeds = conversion.feeds
-    if feeds is None or not feeds.trunk:
-        raise ValueError("target cpu: int8 needs calibration images; give some with --calibration")
-    inputs: tuple[Tensor, ...] = {"trunk": feeds.trunk, "adapt": feeds.adapt}[graph]
+    inputs = conversion.int8_feeds("cpu")[graph]
     if not inputs:
         conversion.notes["cpu-int8"] = f"{graph} is float: nobody was found in the calibration images"
         return model

@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import cv2
@@ -18,9 +17,6 @@ from posesdk_converters.tflite.graph import read_operators
 from posesdk_converters.tflite.layers import float_operators, match_convolutions
 from posesdk_converters.tflite.quantize import Ranges, observe_ranges, quantize, store_float16
 from posesdk_runtimes.base import Tensor
-
-if TYPE_CHECKING:
-    from posesdk_converters.calibration import Feeds
 
 SUMMARY = "TFLite for Android, iOS and small boards, of one input size"
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
@@ -48,18 +44,15 @@ def convert(
     at the float model's scale. Raises ValueError for int8 without calibration inputs and for a layer that the graphs do
     not have, MissingDependencyError without litert-torch.
     """
-    if precision == "int8" and (conversion.feeds is None or not conversion.feeds.trunk):
-        raise ValueError("target mobile: int8 needs calibration images; give some with --calibration")
+    if precision == "int8":
+        conversion.int8_feeds("mobile")  # before litert-torch, which takes seconds
     portable = conversion.portable
     size = conversion.input_size or portable.input_size or square(conversion.model.spec.input)
     name = f"mobile-{precision}"
-    sources: dict[Graph, str | None] = {"trunk": portable.trunk, "adapt": portable.adapt}
     kept: list[str] = []
     made = _made.setdefault(conversion, _Made())
     paths: dict[Graph, str] = {}
-    for graph, source in sources.items():
-        if source is None:
-            continue
+    for graph in conversion.graphs:
         content = _float_graph(conversion, made, graph, size)
         if precision == "fp16":
             content = store_float16(content)
@@ -101,28 +94,27 @@ def _int8(
     conversion: Conversion, made: _Made, graph: Graph, size: tuple[int, int], float_layers: Sequence[str]
 ) -> tuple[list[str], bytes]:
     """The names in the portable graph of all convolutions that are float, and the quantized graph."""
-    feeds = conversion.feeds
-    assert feeds is not None
+    inputs = conversion.int8_feeds("mobile")[graph]
     content = made.graphs[graph]
-    source = {"trunk": conversion.portable.trunk, "adapt": conversion.portable.adapt}[graph]
     operators = read_operators(content)
-    convolutions = match_convolutions(operators, conversion.folder / str(source))
+    convolutions = match_convolutions(operators, conversion.graphs[graph])
     if unknown := [layer for layer in float_layers if layer not in convolutions]:
         raise ValueError(f"no convolution {', '.join(unknown)} in {graph}; known: {', '.join(convolutions)}")
-    if graph == "adapt" and not any(len(contexts) for contexts in feeds.adapt):
+    if graph == "adapt" and not any(map(len, inputs)):
         conversion.notes["mobile-int8"] = "adapt is float: nobody was found in the calibration images"
         return list(convolutions), content
     if graph not in made.ranges:
-        made.ranges[graph] = observe_ranges(content, _inputs(feeds, graph, size))
+        made.ranges[graph] = observe_ranges(content, _inputs(inputs, graph, size))
     kept = {*float_operators(operators), *(convolutions[layer] for layer in float_layers)}
     quantized = quantize(content, made.ranges[graph], [entry.name for entry in operators if entry.name in kept])
     return [layer for layer, own in convolutions.items() if own in kept], quantized
 
 
-def _inputs(feeds: "Feeds", graph: Graph, size: tuple[int, int]) -> Iterator[Tensor]:
+def _inputs(feeds: Sequence[Tensor], graph: Graph, size: tuple[int, int]) -> Iterator[Tensor]:
+    """The images at the size of the file, or the contexts of one person after the other."""
     if graph == "trunk":
-        return (_fit(image[0], size)[None] for image in feeds.trunk)
-    return (context[None] for contexts in feeds.adapt for context in contexts)
+        return (_fit(image[0], size)[None] for image in feeds)
+    return (context[None] for contexts in feeds for context in contexts)
 
 
 def _fit(image: Tensor, size: tuple[int, int]) -> Tensor:

@@ -6,7 +6,6 @@ from posesdk.manifest import Precision, Variant
 from posesdk_converters.onnx_int8 import quantize_onnx
 from posesdk_converters.target import ALL_QUANTIZED, Conversion, FloatLayers, Graph
 from posesdk_converters.verification.sensitivity import layers_of
-from posesdk_runtimes.base import Tensor
 from posesdk_runtimes.onnxruntime import import_onnxruntime
 
 SUMMARY = "portable ONNX, for ONNX Runtime or OpenVINO"
@@ -22,24 +21,18 @@ def convert(
     """
     if precision == "fp32":
         return ()
-    feeds, portable = conversion.feeds, conversion.portable
-    if feeds is None or not feeds.trunk:
-        raise ValueError("target onnx: int8 needs calibration images; give some with --calibration")
+    inputs, portable = conversion.int8_feeds("onnx"), conversion.portable
     name = "onnx-int8"
     (conversion.folder / name).mkdir(exist_ok=True)
-    sources: dict[Graph, str | None] = {"trunk": portable.trunk, "adapt": portable.adapt}
-    inputs: dict[Graph, tuple[Tensor, ...]] = {"trunk": feeds.trunk, "adapt": feeds.adapt}
     paths: dict[Graph, str] = {}
-    for graph, source in sources.items():
-        if source is None:
-            continue
+    for graph, source in conversion.graphs.items():
         if not inputs[graph]:
-            paths[graph] = source
+            paths[graph] = source.relative_to(conversion.folder).as_posix()
             conversion.notes[name] = f"{graph} is float: nobody was found in the calibration images"
             continue
         paths[graph] = f"{name}/{graph}.onnx"
         kept = float_layers.get(graph, ())
-        quantize_onnx(conversion.folder / source, conversion.folder / paths[graph], inputs[graph], float_layers=kept)
+        quantize_onnx(source, conversion.folder / paths[graph], inputs[graph], float_layers=kept)
     conversion.notes["onnxruntime"] = import_onnxruntime().__version__
     variant = Variant(
         name=name,

@@ -1,6 +1,6 @@
 """Every variant of a conversion against the float model, and int8 layers put back to float until the gate is passed."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from posesdk.manifest import Precision, Variant
 from posesdk.pipeline import Estimate
 from posesdk.spec import ModelSpec
 from posesdk.verify import Gate, OnPicture, Reference, Verification
-from posesdk_converters.target import ALL_QUANTIZED, Conversion, FloatLayers, Graph, Target
+from posesdk_converters.target import ALL_QUANTIZED, Conversion, FloatLayers, Target
 from posesdk_converters.verification.fallback import fewest_float_layers
 from posesdk_converters.verification.parity import open_pipeline
 from posesdk_converters.verification.sensitivity import LayerError, rank_layers
@@ -94,7 +94,7 @@ class Judge:
 
     def _ranking(self, conversion: Conversion) -> tuple[LayerError, ...]:
         if not self.ranking and conversion.feeds is not None:
-            self.ranking = rank_layers(_graphs(conversion), conversion.feeds, step=self.step)
+            self.ranking = rank_layers(conversion.graphs, conversion.feeds, step=self.step)
         return self.ranking
 
     def _counting(self, title: str) -> OnPicture:
@@ -110,11 +110,3 @@ def runtime_here(variant: Variant) -> str | None:
 
 def _passes(judged: Sequence[Judged]) -> bool:
     return all(one.fault is None for one in judged)
-
-
-def _graphs(conversion: Conversion) -> Mapping[Graph, Path]:
-    portable = conversion.portable
-    graphs: dict[Graph, Path] = {"trunk": conversion.folder / portable.trunk}
-    if portable.adapt is not None:
-        graphs["adapt"] = conversion.folder / portable.adapt
-    return graphs
