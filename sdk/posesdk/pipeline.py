@@ -1,6 +1,7 @@
 """One frame through both graphs of a model and all that lies around them, with the time of each stage."""
 
 import time
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -155,14 +156,20 @@ def open_pipeline(
             engine=engine,
         )
 
-    trunk, adapt = load(variant.trunk), None if variant.adapt is None else load(variant.adapt)
-    if variant.graphs == "fused":
-        from posesdk.fused import FusedPipeline  # imports this module
+    with ExitStack() as opened:  # where one graph fails, the memory of the other is free for what is tried next
+        trunk = opened.enter_context(closing(load(variant.trunk)))
+        adapt = None if variant.adapt is None else opened.enter_context(closing(load(variant.adapt)))
+        pipeline: Pipeline
+        if variant.graphs == "fused":
+            from posesdk.fused import FusedPipeline  # imports this module
 
-        check_fused(trunk, spec, bundle.path)
-        return FusedPipeline(spec, trunk, None, bundle.spec)
-    check_graphs(trunk, adapt, spec, bundle.path)
-    return Pipeline(spec, trunk, adapt)
+            check_fused(trunk, spec, bundle.path)
+            pipeline = FusedPipeline(spec, trunk, None, bundle.spec)
+        else:
+            check_graphs(trunk, adapt, spec, bundle.path)
+            pipeline = Pipeline(spec, trunk, adapt)
+        opened.pop_all()
+        return pipeline
 
 
 def settled(spec: ModelSpec, decode: DecodeSpec, input_size: tuple[int, int] | None) -> ModelSpec:

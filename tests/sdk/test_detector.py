@@ -351,6 +351,25 @@ def test_a_device_that_no_variant_can_use_is_told_once(tmp_path, make_bundle, mo
     ]
 
 
+def test_a_graph_whose_other_graph_cannot_be_opened_is_closed(tmp_path, make_bundle, monkeypatch):
+    import posesdk.pipeline
+
+    opened = []
+
+    def open_one(path, **settings):
+        if opened:
+            raise DeviceUnavailableError("the device is gone")
+        opened.append(open_runtime(path, **settings))
+        return opened[0]
+
+    monkeypatch.setattr(posesdk.pipeline, "open_runtime", open_one)
+    with pytest.raises(DeviceUnavailableError):
+        Detector(make_bundle(tmp_path / "tiny"), runtime="onnxruntime")
+    (trunk,) = opened
+    with pytest.raises(RuntimeFault, match="closed"):
+        trunk.run({"image": np.zeros((1, 64, 64, 3), np.uint8)})
+
+
 def test_a_variant_is_taken_by_its_name(tmp_path, make_bundle):
     folder = with_three_variants(make_bundle(tmp_path / "tiny"))
     with Detector(folder, variant="b") as detector:
