@@ -1,8 +1,10 @@
 """A bundle from a checkpoint: graphs, the targets' files, self test, report and manifest."""
 
+import errno
 import json
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,7 +59,7 @@ def convert(checkpoint: Checkpoint, request: Request, output: Path, *, step: Cal
     with writing(output):
         output.parent.mkdir(parents=True, exist_ok=True)
         scratch = tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-")
-    with scratch as name:
+    with _telling_of_full_disk(output.parent), scratch as name:
         folder = Path(name)
         record = make_variants(model, folder, pictures, request, step=step)
         step(f"writing {report}")
@@ -73,6 +75,17 @@ def convert(checkpoint: Checkpoint, request: Request, output: Path, *, step: Cal
         with writing(output):
             write_bundle(folder, output)
     return Converted(open_bundle(output).manifest, record, report)
+
+
+@contextmanager
+def _telling_of_full_disk(folder: Path) -> Iterator[None]:
+    """The exporters of other libraries write there, too."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise PoseSDKError(f"cannot convert into {folder}: {error.strerror}; free some space there") from error
 
 
 def _require_passed(record: Record, report: Path) -> None:

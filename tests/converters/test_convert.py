@@ -1,5 +1,6 @@
 """The whole conversion, with a target that is one file of the test's own."""
 
+import errno
 import json
 import re
 import textwrap
@@ -198,6 +199,20 @@ def test_int8_is_refused_where_the_float_model_finds_nobody(convert, pictures, t
     assert "toy-int8: the float model finds nobody in 8 of the calibration images" in result.stderr
     assert (report / "report.md").is_file()
     assert [path.name for path in output.parent.iterdir()] == [report.name]
+
+
+def test_full_disk_is_one_line_and_leaves_nothing(convert, monkeypatch):
+    def fill(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("posesdk_converters.package.make_variants", fill)
+    result, output, _ = convert()
+    assert result.exit_code == 1
+    assert (
+        result.stderr
+        == f"posesdk: error: cannot convert into {output.parent}: No space left on device; free some space there\n"
+    )
+    assert list(output.parent.iterdir()) == []
 
 
 def test_gate_is_about_ap_where_there_are_labels(convert, pictures, labels, no_selftest, monkeypatch):
