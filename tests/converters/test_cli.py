@@ -11,7 +11,7 @@ from posesdk.cli import app as detect_app
 from posesdk.detector import Detector
 from posesdk.selftest import run_selftest
 from posesdk.spec import STRIDE
-from posesdk_converters import package
+from posesdk_converters import portable
 from posesdk_converters.cli import app
 from posesdk_converters.verification import parity
 from posesdk_training.checkpoint import load_checkpoint, save_checkpoint
@@ -167,7 +167,7 @@ def test_fault_is_one_line_with_its_exit_code(tiny_checkpoint, tmp_path, argumen
 
 @pytest.mark.parametrize("place", ["folder", "file/out.posebundle"])
 def test_output_that_cannot_be_written_is_said_before_the_work(tiny_checkpoint, tmp_path, place, monkeypatch):
-    monkeypatch.setattr(package, "export_trunk", None)
+    monkeypatch.setattr(portable, "export_trunk", None)
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
     result = run(tiny_checkpoint, "--target", "onnx", "-o", tmp_path / place)
@@ -191,7 +191,7 @@ def test_bundle_that_fails_the_gate_is_not_written(
     for name in ("trunk", "adapt"):
         content = graphs.read(f"portable/{name}.onnx")
         monkeypatch.setattr(
-            package, f"export_{name}", lambda model, path, content=content, **_: path.write_bytes(content)
+            portable, f"export_{name}", lambda model, path, content=content, **_: path.write_bytes(content)
         )
     monkeypatch.setattr(parity, "FRACTION", 1.1)
     output = tmp_path / "out.posebundle"

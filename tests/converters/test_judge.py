@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+from importlib.util import find_spec
 
 import numpy as np
 import onnx
@@ -83,7 +84,8 @@ def judged_by(conversion, ranking, monkeypatch):
 def test_files_after_the_search_are_those_that_passed_and_their_float_layers_are_named(
     name, conversion, ranking, judged_by
 ):
-    pytest.importorskip(TARGETS[name], reason=f"target {name} needs it")
+    if find_spec(TARGETS[name]) is None:  # not importorskip: NNCF reports to its makers when it is imported plainly
+        pytest.skip(f"target {name} needs {TARGETS[name]}")
     judge, seen = judged_by(set(ranking[:NEEDED]).issubset)
     (found,) = judge.convert(find_target(name), conversion, "int8")
     assert found.fault is None
