@@ -119,7 +119,8 @@ def _find(source: Path, name: str, folders: tuple[Path, ...]) -> Path:
             return folder / name
     places = " nor in ".join(str(folder) for folder in folders)
     raise SourceError(
-        f"{source}: its image {name} is not in {places}; put it there, or name the folder of labelled ones with --images"
+        f"{source}: its image {name} is not in {places}; put it there, or name the folder of labelled ones with "
+        "--images"
     )
 
 
