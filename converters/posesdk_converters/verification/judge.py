@@ -1,7 +1,7 @@
 """Every variant of a conversion against the float model, and int8 layers put back to float until the gate is passed."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from posesdk.manifest import Precision, Variant
@@ -19,6 +19,8 @@ __all__ = ["Judge", "Judged", "runtime_here"]
 
 SAID_HERE = ("openvino", "onnxruntime", "tflite")
 """Backends that run on the CPU of the machine that converts."""
+MOST_FLOAT = 0.5
+"""Part of the layers that may go back to float: what needs more is no int8 model, and its calibration is to blame."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,9 +73,9 @@ class Judge:
     def convert(self, target: Target, conversion: Conversion, precision: Precision) -> tuple[Judged, ...]:
         """The variants of one precision of a target.
 
-        Where int8 misses the gate, the most sensitive layers go back to float until it passes; where that does not
-        help, the variants as they were first are given back, with what they miss. The files are those of the variants
-        that are given back.
+        Where int8 misses the gate, the most sensitive layers go back to float until it passes; where MOST_FLOAT of them
+        do not help, the variants as they were first are given back, with what they miss. The files are those of the
+        variants that are given back.
         """
 
         def attempt(layers: FloatLayers) -> tuple[Judged, ...]:
@@ -85,11 +87,13 @@ class Judge:
         ranking = self._ranking(conversion)
         if not ranking:
             return first
-        found = fewest_float_layers(ranking, attempt, _passes)
+        most = max(1, int(MOST_FLOAT * len(ranking)))
+        found = fewest_float_layers(ranking[:most], attempt, _passes)
         if found is None:
             self.step(f"writing {', '.join(one.variant.name for one in first)} as it was first")
             target.convert(conversion, precision, float_layers=ALL_QUANTIZED)
-            return first
+            tried = f"; so it does with the {most} most sensitive of {len(ranking)} layers in float"
+            return tuple(one if one.fault is None else replace(one, fault=f"{one.fault}{tried}") for one in first)
         return found[1]
 
     def _ranking(self, conversion: Conversion) -> tuple[LayerError, ...]:
