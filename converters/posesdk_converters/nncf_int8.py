@@ -38,7 +38,7 @@ def import_nncf() -> Any:
         sys.modules.pop(_TELEMETRY, None)
         sys.modules.update(known)
         logging.setLoggerClass(logger_class)  # NNCF makes its own the class of every later logger
-    module.set_log_level(logging.CRITICAL)
+    logging.getLogger("nncf").setLevel(logging.CRITICAL)
     return module
 
 

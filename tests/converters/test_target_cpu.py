@@ -1,6 +1,7 @@
 """`--target cpu`: every precision of the tiny model through OpenVINO."""
 
 import hashlib
+import logging
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -215,3 +216,15 @@ assert logging.getLoggerClass() is logging.Logger
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_nncf_is_quiet_and_others_are_heard(caplog):
+    from posesdk_converters.nncf_int8 import import_nncf
+
+    handler = logging.NullHandler()
+    logging.getLogger("nncf").addHandler(handler)  # one that belongs to the program, as pytest's own
+    import_nncf()
+    assert handler.level == logging.NOTSET
+    logging.getLogger("nncf").error("unheard")
+    logging.getLogger("posesdk").warning("heard")
+    assert [record.message for record in caplog.records] == ["heard"]
