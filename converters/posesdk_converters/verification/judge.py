@@ -19,7 +19,7 @@ __all__ = ["Judge", "Judged", "runtime_here"]
 
 SAID_HERE = ("openvino", "onnxruntime", "tflite")
 """Backends that run on the CPU of the machine that converts."""
-MOST_FLOAT = 0.5
+MOST_FLOAT = 1 / 3
 """Part of the layers that may go back to float: what needs more is no int8 model, and its calibration is to blame."""
 
 

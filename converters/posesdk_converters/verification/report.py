@@ -30,7 +30,7 @@ SHORT = {"variant": "variant", "MiB": "MiB", "AP": "AP", "drop": "drop", "mean O
 SHORT |= {"ms adapt": "adapt ms", "gate": "gate"}
 """Columns for a terminal of 80 columns, and their titles there."""
 PAGE = "report.md"
-MANY_FLOAT = 0.3
+MANY_FLOAT = 0.2
 """Part of the layers: with more of them in float, int8 is hardly smaller or quicker than float is."""
 NOBODY = "nobody found"
 """In place of "passed" where the float model finds nobody."""
