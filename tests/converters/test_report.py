@@ -14,7 +14,7 @@ def record(kept, *, ranked, note=""):
     return SimpleNamespace(judged=[Judged(variant, "none", note=note)], ranking=range(ranked), photos="photos")
 
 
-@pytest.mark.parametrize(("kept", "ranked", "warned"), [(7, 20, True), (6, 20, False), (7, 0, False)])
+@pytest.mark.parametrize(("kept", "ranked", "warned"), [(5, 20, True), (4, 20, False), (7, 0, False)])
 def test_int8_that_is_mostly_float_is_warned_of(kept, ranked, warned):
     said = [f"x-int8 passes only with {kept} of {ranked} layers in float"] if warned else []
     assert [line.partition(",")[0] for line in warnings_of(record(kept, ranked=ranked))] == said
