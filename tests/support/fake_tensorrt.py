@@ -363,7 +363,7 @@ class ILogger:
         self.alive = True  # pybind11 refuses an object whose base was not initialised
 
     def log(self, severity: Severity, msg: str) -> None:
-        raise NotImplementedError
+        raise RuntimeError('Tried to call pure virtual function "nvinfer1::ILogger::log"')  # as pybind11 says it
 
 
 class Dims:
