@@ -32,6 +32,7 @@ class ModelSettings:
     variant: str = "auto"
     threads: int | None = None
     flip_test: bool | None = None
+    batch: int | None = None
 
 
 class Client:
