@@ -13,7 +13,7 @@ __all__ = ["CAPS", "LogocapPose"]
 
 CAPS = (
     "video/x-raw, format={RGB,BGR,RGBx,BGRx,RGBA,BGRA,NV12,I420,GRAY8}, width=[16,8192], height=[16,8192], "
-    "framerate=[0/1,max]"
+    "framerate=[0/1,2147483647/1]"
 )
 """Frames that the elements take: in system memory."""
 
