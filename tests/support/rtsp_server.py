@@ -2,9 +2,9 @@
 
     python tests/support/rtsp_server.py [--port 0] [--size 320x240] [--video FILE.mkv]
 
-As a program it prints its address and serves until its input ends or it is killed; `RtspServer` runs that program, because killing a
-process is what comes closest to a camera that loses its power. The video is VP8: a moving test picture, or a Matroska
-file, which ends with EOS.
+As a program it prints its address and serves until its input ends or it is killed; `RtspServer` runs that program,
+because killing a process is what comes closest to a camera that loses its power. The video is VP8: a moving test
+picture, or a Matroska file, which ends with EOS.
 """
 
 import argparse
@@ -71,7 +71,7 @@ class RtspServer:
 
 
 def serve(launch: str, port: int) -> None:
-    """Listens, says where, and serves until the input ends, as it does with the process that started it; all clients get the same pictures."""
+    """Listens, says where, and serves until the input ends, as it does with the process that started this one."""
     import gi
 
     for name in ("Gst", "GstRtsp", "GstRtspServer"):
