@@ -51,7 +51,7 @@ class LatencyReport:
         """What is added to upstream's latency: the announced time with its headroom, 0 while nothing is reported."""
         if not self.enabled or self._announced is None:
             return 0
-        return round(self._announced * HEADROOM * Gst.SECOND)
+        return int(self._announced * HEADROOM * Gst.SECOND)
 
     def observe(self, seconds: float) -> None:
         """Takes the time that one frame needed; posts a LATENCY message where the smoothed time has drifted."""
