@@ -3,12 +3,16 @@
 Imports nothing else: GStreamer's plugin scanner imports the elements, and with them this file.
 """
 
+import warnings
+
 import gi
 
 for _name in ("Gst", "GstBase", "GstVideo"):
     gi.require_version(_name, "1.0")
 
-from gi.repository import GLib, GObject, Gst, GstBase, GstVideo  # noqa: E402  (the versions first)
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", ImportWarning)  # of PyGObject before 3.44: how it imports is deprecated
+    from gi.repository import GLib, GObject, Gst, GstBase, GstVideo
 
 Gst.init(None)
 
