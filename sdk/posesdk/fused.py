@@ -1,4 +1,4 @@
-"""One frame through a fused graph, which does the whole adaptation, too, for a fixed number of candidates."""
+"""Frames through a fused graph, which does the whole adaptation, too, for a fixed number of candidates."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from posesdk.pipeline import Estimate, Pipeline, Stopwatch, require_numbers
-from posesdk.preprocess import make_letterbox
+from posesdk.pipeline import FloatArray, Pipeline, require_numbers
 from posesdk.spec import DecodeSpec, ModelSpec
+from posesdk.stopwatch import Stopwatch
 from posesdk.variants import Candidate
 
 __all__ = ["FusedPipeline", "prefer_suitable"]
@@ -44,23 +44,22 @@ class FusedPipeline(Pipeline):
                 f"{self.spec.decode.max_people}; ask for fewer, or take a variant with two graphs"
             )
 
-    def run(self, image: NDArray[np.uint8], floor: float = 0.0) -> Estimate:
-        """The poses in an image (H, W, 3) uint8 BGR; every candidate costs the same, so `floor` saves nothing.
+    def _find(
+        self, nets: Sequence[NDArray[np.uint8]], floor: float, watch: Stopwatch
+    ) -> list[tuple[FloatArray, FloatArray]]:
+        """Every candidate costs the same, so `floor` saves nothing; decoding and adaptation count as `trunk`.
 
-        Decoding and adaptation count as `trunk`. Raises RuntimeFault when the backend fails or gives no numbers.
+        The graph has places for the candidates of one image, so images go through it one by one.
         """
-        watch = Stopwatch()
-        letterbox = make_letterbox((image.shape[0], image.shape[1]), self.spec.input, self.spec.frame)
-        net = letterbox.warp(image)
-        watch.lap("preprocess")
-        outputs = self.trunk.run({"image": net[None]})
-        for name, values in outputs.items():
-            require_numbers(values, f"{name} of the fused graph")
-        watch.lap("trunk")
-        found = np.flatnonzero(outputs["center_scores"] > 0)[: self.spec.decode.max_people]
-        chosen = self._select(outputs["keypoints"][found], outputs["keypoint_scores"][found], letterbox)
-        watch.lap("postprocess")
-        return Estimate(*chosen, watch.laps)
+        poses = []
+        for index, net in enumerate(nets):
+            outputs = self.trunk.run({"image": net[None]})
+            for name, values in outputs.items():
+                require_numbers(values, f"{name} of the fused graph")
+            found = np.flatnonzero(outputs["center_scores"] > 0)[: self.spec.decode.max_people]
+            poses.append((outputs["keypoints"][found], outputs["keypoint_scores"][found]))
+            watch.lap("trunk", index)
+        return poses
 
 
 def prefer_suitable(candidates: Sequence[Candidate], model: ModelSpec, decode: DecodeSpec) -> tuple[Candidate, ...]:

@@ -1,8 +1,8 @@
-"""One frame through both graphs of a model and all that lies around them, with the time of each stage."""
+"""Frames through both graphs of a model and all that lies around them, with the time of each stage."""
 
-import time
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,15 +14,13 @@ from posesdk.graphs import check_fused, check_graphs
 from posesdk.poses import Poses
 from posesdk.preprocess import Letterbox, make_letterbox
 from posesdk.spec import DecodeSpec, InputSpec, ModelSpec
+from posesdk.stopwatch import STAGES, Stopwatch
 from posesdk.variants import Candidate
 from posesdk_runtimes.base import Runtime, Tensor
 from posesdk_runtimes.errors import RuntimeFault
 from posesdk_runtimes.registry import open_runtime
 
-__all__ = ["STAGES", "Estimate", "Pipeline", "Stopwatch", "open_pipeline", "require_numbers", "settled"]
-
-STAGES = ("preprocess", "trunk", "decode", "context", "adapt", "refine", "postprocess")
-"""What `Estimate.timing` measures, in the order in which it happens."""
+__all__ = ["STAGES", "Estimate", "Pipeline", "open_pipeline", "require_numbers", "settled"]
 
 ROUNDING = 1.001
 """More than float32 sums can add to a score."""
@@ -63,27 +61,41 @@ class Pipeline:
     trunk: Runtime
     adapt: Runtime | None
 
+    @property
+    def takes_batches(self) -> bool:
+        """Whether the trunk takes several images at once; one with a fixed batch of 1 runs them one by one."""
+        return self.trunk.inputs[0].shape[0] != 1
+
     def run(self, image: NDArray[np.uint8], floor: float = 0.0) -> Estimate:
         """The poses in an image (H, W, 3) uint8 BGR; of those that score below `floor`, some may be left out.
 
         Candidates that cannot reach `floor` are not adapted: they cost time, and the poses above it stay the same.
         Raises RuntimeFault when a backend fails or gives no numbers.
         """
-        watch = Stopwatch()
-        letterbox = make_letterbox((image.shape[0], image.shape[1]), self.spec.input, self.spec.frame)
-        net = letterbox.warp(image)
-        watch.lap("preprocess")
-        maps = self._run_trunk(net)
-        watch.lap("trunk")
-        heatmaps, offsets = self._maps_of_image(maps)
-        initial = _that_reach(floor, decode_center_offset(heatmaps, offsets, self.spec), heatmaps, self.spec)
-        watch.lap("decode")
-        attraction = self._attraction(initial, maps["embedding"][0], watch)
-        keypoints, keypoint_scores = adapt_poses(initial, heatmaps, attraction, self.spec)
-        watch.lap("refine")
-        chosen = self._select(keypoints, keypoint_scores, letterbox)
-        watch.lap("postprocess")
-        return Estimate(*chosen, watch.laps)
+        return self.run_batch([image], floor)[0]
+
+    def run_batch(self, images: Sequence[NDArray[np.uint8]], floor: float = 0.0) -> list[Estimate]:
+        """As `run`, for each of several images: one run of the trunk for those of one net size, one for all persons.
+
+        The times of an image are its share: of a run of the trunk that of one image, of the adaptation that of its
+        persons; all else is its own. Together they are the time of the call.
+        """
+        watch = Stopwatch(len(images))
+        letterboxes, nets = [], []
+        for index, image in enumerate(images):
+            letterboxes.append(make_letterbox((image.shape[0], image.shape[1]), self.spec.input, self.spec.frame))
+            nets.append(letterboxes[index].warp(image))
+            watch.lap("preprocess", index)
+        estimates = []
+        for index, (keypoints, keypoint_scores) in enumerate(self._find(nets, floor, watch)):
+            chosen = self._select(keypoints, keypoint_scores, letterboxes[index])
+            watch.lap("postprocess", index)
+            estimates.append(Estimate(*chosen, watch.laps[index]))
+        return estimates
+
+    def adjusted(self, decode: DecodeSpec) -> "Pipeline":
+        """The same graphs with other decode settings."""
+        return replace(self, spec=self.spec.model_copy(update={"decode": decode}))
 
     def close(self) -> None:
         """Frees both graphs."""
@@ -91,14 +103,41 @@ class Pipeline:
         if self.adapt is not None:
             self.adapt.close()
 
-    def _run_trunk(self, net: NDArray[np.uint8]) -> dict[str, Tensor]:
-        images = net[None]  # (1, H, W, 3)
-        if self.spec.decode.flip_test:
-            images = np.concatenate([images, images[:, :, ::-1]])
-        maps = _run_batch(self.trunk, "image", np.ascontiguousarray(images))
-        for name in ("heatmaps", "offsets", "embedding"):
-            require_numbers(maps[name], f"{name} of the trunk")
-        return maps
+    def _find(
+        self, nets: Sequence[NDArray[np.uint8]], floor: float, watch: Stopwatch
+    ) -> list[tuple[FloatArray, FloatArray]]:
+        """Keypoints (N, K, 2) in net px and their scores (N, K) for each net input (H, W, 3) uint8 RGB."""
+        outputs = self._run_trunk(nets, watch)
+        dense, initial = [], []
+        for index, maps in enumerate(outputs):
+            heatmaps, offsets = self._maps_of_image(maps)
+            dense.append(heatmaps)
+            initial.append(_that_reach(floor, decode_center_offset(heatmaps, offsets, self.spec), heatmaps, self.spec))
+            watch.lap("decode", index)
+        attraction = self._attraction(initial, [maps["embedding"][0] for maps in outputs], watch)
+        found = []
+        for index, heatmaps in enumerate(dense):
+            found.append(adapt_poses(initial[index], heatmaps, attraction[index], self.spec))
+            watch.lap("refine", index)
+        return found
+
+    def _run_trunk(self, nets: Sequence[NDArray[np.uint8]], watch: Stopwatch) -> list[dict[str, Tensor]]:
+        """The maps of each net input, (1, ...), or (2, ...) with those of its mirror image."""
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for index, net in enumerate(nets):
+            groups.setdefault(net.shape, []).append(index)
+        maps: dict[int, dict[str, Tensor]] = {}
+        for group in groups.values():
+            images = np.stack([nets[index] for index in group])  # (B, H, W, 3)
+            if self.spec.decode.flip_test:
+                images = np.concatenate([images, images[:, :, ::-1]])
+            outputs = _run_batch(self.trunk, "image", np.ascontiguousarray(images))
+            for name in ("heatmaps", "offsets", "embedding"):
+                require_numbers(outputs[name], f"{name} of the trunk")
+            for row, index in enumerate(group):
+                maps[index] = {name: values[row :: len(group)] for name, values in outputs.items()}
+            watch.lap("trunk", *group)
+        return [maps[index] for index in range(len(nets))]
 
     def _maps_of_image(self, maps: dict[str, Tensor]) -> tuple[FloatArray, FloatArray]:
         heatmaps, offsets = maps["heatmaps"], maps["offsets"]
@@ -106,18 +145,25 @@ class Pipeline:
             return average_flip(heatmaps, offsets, self.spec.skeleton)
         return heatmaps[0], offsets[0]
 
-    def _attraction(self, initial: InitialPoses, embedding: FloatArray, watch: "Stopwatch") -> FloatArray | None:
+    def _attraction(
+        self, initial: Sequence[InitialPoses], embeddings: Sequence[FloatArray], watch: Stopwatch
+    ) -> Sequence[FloatArray | None]:
+        """The attraction maps of the persons of each image; None where they are not needed."""
         if not uses_attraction(self.spec):
-            return None
-        if self.adapt is None or len(initial) == 0:
+            return [None] * len(initial)
+        owners = [index for index, poses in enumerate(initial) for _ in range(len(poses))]
+        if self.adapt is None or not owners:
             side = self.spec.adaptation.local_size
-            return np.zeros((0, self.spec.keypoint_count, side, side), np.float32)
-        context = local_context(initial.keypoints, embedding, self.spec)
-        watch.lap("context")
-        attraction: FloatArray = _run_batch(self.adapt, "context", context)["attraction_maps"]
+            return [np.zeros((0, self.spec.keypoint_count, side, side), np.float32)] * len(initial)
+        contexts = []
+        for index in dict.fromkeys(owners):
+            contexts.append(local_context(initial[index].keypoints, embeddings[index], self.spec))
+            watch.lap("context", index)
+        attraction: FloatArray = _run_batch(self.adapt, "context", np.concatenate(contexts))["attraction_maps"]
         require_numbers(attraction, "attraction maps")
-        watch.lap("adapt")
-        return attraction
+        watch.lap("adapt", *owners)
+        ends = np.cumsum([len(poses) for poses in initial])
+        return np.split(attraction, ends[:-1])
 
     def _select(
         self, keypoints: FloatArray, keypoint_scores: FloatArray, letterbox: Letterbox
@@ -206,17 +252,3 @@ def require_numbers(values: Tensor, name: str) -> None:
     """Raises RuntimeFault for values that are not finite; `name` says what they are."""
     if not np.isfinite(values).all():
         raise RuntimeFault(f"the {name} hold values that are not finite; use another precision, runtime or device")
-
-
-class Stopwatch:
-    """Milliseconds from lap to lap."""
-
-    def __init__(self) -> None:
-        self.laps = dict.fromkeys(STAGES, 0.0)
-        self._last = time.perf_counter()
-
-    def lap(self, stage: str) -> None:
-        """Adds the time since the lap before to a stage."""
-        now = time.perf_counter()
-        self.laps[stage] += (now - self._last) * 1e3
-        self._last = now

@@ -148,6 +148,29 @@ def test_detector_takes_two_graphs_for_more_people_than_the_fused_one_holds(fuse
         assert detector.info.variant == variant
 
 
+def test_a_batch_gives_the_poses_of_single_calls(fused_folder):
+    images = [
+        np.full((128, 192, 3), 255, np.uint8),
+        np.zeros((64, 64, 3), np.uint8),
+        np.full((64, 64, 3), 200, np.uint8),
+    ]
+    with Detector(fused_folder(), max_people=4) as detector:
+        alone = [detector(image) for image in images]
+        batch = detector.detect_batch(images)
+        assert not detector.takes_batches
+    assert [len(poses) for poses in batch] == [2, 0, 2]
+    assert [poses.keypoints.tolist() for poses in batch] == [poses.keypoints.tolist() for poses in alone]
+    assert [poses.scores.tolist() for poses in batch] == [poses.scores.tolist() for poses in alone]
+
+
+def test_an_adjusted_detector_keeps_to_the_places_of_the_graph(fused_folder):
+    image = np.full((*SIZE, 3), 255, np.uint8)
+    with Detector(fused_folder(), max_people=4) as detector:
+        assert np.allclose(detector.adjusted(max_people=2)(image).scores, [0.9])
+        with pytest.raises(ValueError, match="4 candidates at most, not max_people 5"):
+            detector.adjusted(max_people=5)
+
+
 def test_detector_takes_two_graphs_for_a_flip_test(fused_folder):
     with Detector(fused_folder(variants=(FUSED, SPLIT)), flip_test=True, max_people=4) as detector:
         assert detector.info.variant == "split"
