@@ -1,0 +1,162 @@
+"""`Source`: the camera's part of a pipeline, which is built again when the camera died; the rest goes on.
+
+Serves the samples here, and may serve a program of yours: it needs a pipeline and the element that the frames enter.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+from posesdk.gst import why_unavailable
+
+if reason := why_unavailable():
+    sys.exit(f"GStreamer cannot run here: {reason}")
+from posesdk.gst.bindings import GLib, Gst
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def uri_of(place: str) -> str:
+    """The URI of a camera or file; exits for a file that is not there."""
+    if "://" in place:
+        return place
+    if not Path(place).is_file():
+        sys.exit(f"{place}: no such file; give a path, or a URI such as rtsp://user:password@camera/stream")
+    return Path(place).resolve().as_uri()
+
+
+class Source:
+    """Frames of one URI for `entry`, an element in `pipeline` whose sink pad never blocks for long (a leaky queue).
+
+    A camera is built again after an error, the end of its stream, or `silence` seconds without a frame, which no
+    property of rtspsrc tells: a camera that loses its power closes no connection. The waits double from 1 s up to
+    `longest_wait`. A file ends when it ends, or begins again with `loop`; `pace` plays it at its own speed.
+    """
+
+    def __init__(
+        self, pipeline: Gst.Pipeline, entry: Gst.Element, uri: str, *, name: str = "camera",
+        silence: float = 10.0, longest_wait: float = 30.0, pace: bool = False, loop: bool = False,
+    ) -> None:  # fmt: skip
+        self.pipeline, self.pad, self.uri, self.name = pipeline, entry.get_static_pad("sink"), uri, name
+        self.silence, self.longest_wait, self.pace = silence, longest_wait, pace
+        self.again = loop or not uri.startswith("file:")
+        self.frames = self.restarts = self.failures = 0
+        self.alive = self.ended = False
+        self.last_frame = time.monotonic()
+        self._bin: Gst.Bin | None = None
+
+    def start(self) -> bool:
+        """Builds the part of the camera and lets it run; False, so that it can be a timer's callback."""
+        if self.ended:
+            return False
+        part = Gst.Bin.new(None)
+        part.set_property("async-handling", True)  # its start must not pause the rest
+        decode = Gst.ElementFactory.make("uridecodebin")
+        sync = Gst.ElementFactory.make("clocksync")
+        decode.set_property("uri", self.uri)
+        part.add(decode)
+        part.add(sync)
+        part.add_pad(Gst.GhostPad.new("src", sync.get_static_pad("src")))
+        decode.connect("source-setup", self._set_up)
+        decode.connect("pad-added", lambda _, pad: self._link(pad, sync.get_static_pad("sink")))
+        watched = Gst.PadProbeType.BUFFER | Gst.PadProbeType.EVENT_DOWNSTREAM
+        sync.get_static_pad("sink").add_probe(watched, self._watch, part, sync)
+        self._bin, self.last_frame = part, time.monotonic()
+        self.pipeline.add(part)
+        part.get_static_pad("src").link(self.pad)
+        part.sync_state_with_parent()
+        GLib.timeout_add(200, self._check, part)
+        return False
+
+    def stop(self) -> None:
+        """Takes the camera's part out and ends the stream downstream."""
+        self.ended = True
+        self._remove()
+        self.pad.send_event(Gst.Event.new_eos())
+
+    def take(self, message: Gst.Message) -> bool:
+        """Whether the error is this source's own; then it is dealt with, unless it is the error of a file."""
+        if self._bin is None or not message.src.has_as_ancestor(self._bin):
+            return False
+        if self.again:
+            self._lost(self._bin, explain(message))
+        return self.again
+
+    def _set_up(self, _: Gst.Element, source: Gst.Element) -> None:
+        if source.get_factory().get_name() != "rtspsrc":
+            return
+        Gst.util_set_object_arg(source, "protocols", "tcp")  # lost packets of UDP smear the picture
+        source.set_property("latency", 200)
+        source.set_property("drop-on-latency", True)
+        source.set_property("tcp-timeout", int(self.silence * 1e6))
+        source.connect("select-stream", lambda _, __, caps: caps.get_structure(0).get_string("media") == "video")
+
+    def _link(self, pad: Gst.Pad, sink: Gst.Pad) -> None:
+        if not sink.is_linked() and pad.query_caps(None).get_structure(0).get_name() == "video/x-raw":
+            pad.link(sink)
+
+    def _watch(self, pad: Gst.Pad, info: Gst.PadProbeInfo, part: Gst.Bin, sync: Gst.Element) -> Gst.PadProbeReturn:
+        """In the streaming thread: notes frames, holds the end back, moves times that begin at zero to now."""
+        if info.type & Gst.PadProbeType.BUFFER:
+            self.frames += 1
+            self.last_frame = time.monotonic()
+            if not self.alive:
+                self.alive = True
+                GLib.idle_add(self._came, part)
+            return Gst.PadProbeReturn.OK
+        event = info.get_event()
+        if event.type == Gst.EventType.SEGMENT:
+            query = Gst.Query.new_latency()
+            live = pad.peer_query(query) and query.parse_latency()[0]
+            sync.set_property("sync", self.pace and not live)
+            clock = self.pipeline.get_clock()
+            if not live and clock:
+                sync.get_static_pad("src").set_offset(clock.get_time() - self.pipeline.get_base_time())
+        elif event.type == Gst.EventType.EOS and self.again:
+            GLib.idle_add(self._lost, part, "the stream ended")
+            return Gst.PadProbeReturn.DROP
+        elif event.type == Gst.EventType.EOS:
+            self.ended = True
+        return Gst.PadProbeReturn.OK
+
+    def _came(self, part: Gst.Bin) -> bool:
+        if part is self._bin:
+            say(f"{self.name}: frames arrive" + (f" again (restart {self.restarts})" if self.restarts else ""))
+            self.failures = 0
+            self.pipeline.recalculate_latency()
+        return False
+
+    def _check(self, part: Gst.Bin) -> bool:
+        if part is not self._bin or self.ended:
+            return False
+        if self.again and time.monotonic() - self.last_frame > self.silence:
+            self._lost(part, f"no frame for {self.silence:g} s")
+        return part is self._bin
+
+    def _lost(self, part: Gst.Bin, why: str) -> bool:
+        if part is self._bin and not self.ended:
+            self._remove()
+            wait = min(2**self.failures, self.longest_wait)
+            self.failures, self.restarts = min(self.failures + 1, 30), self.restarts + 1
+            if self.uri.startswith("file:") and self.frames:
+                wait = 0.0
+            else:
+                say(f"{self.name}: {why}; next try in {wait:g} s")
+            GLib.timeout_add(int(1000 * wait), self.start)
+        return False
+
+    def _remove(self) -> None:
+        part, self._bin, self.alive = self._bin, None, False
+        if part is not None:
+            part.get_static_pad("src").unlink(self.pad)
+            part.set_state(Gst.State.NULL)
+            self.pipeline.remove(part)
+
+
+def explain(message: Gst.Message) -> str:
+    """What an error on the bus says, with the last line of its details: the one that names the cause."""
+    error, details = message.parse_error()
+    last = (details or "").strip().rpartition("\n")[2]
+    return error.message if not last or error.message in last else f"{error.message.strip()} {last}"
