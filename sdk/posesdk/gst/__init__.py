@@ -11,8 +11,11 @@ Importing this package needs neither GStreamer nor numpy::
 from pathlib import Path
 
 from posesdk.gst.availability import find_obstacle
+from posesdk.gst.unwinding import keep_exceptions_working
 
 __all__ = ["plugin_path", "register", "why_unavailable"]
+
+keep_exceptions_working()  # here, so that no module of the package can load GStreamer before
 
 
 def register() -> None:
