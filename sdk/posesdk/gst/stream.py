@@ -148,8 +148,8 @@ class PoseStream:
 
     def _submit(self, buffer: Any) -> "Future[Poses]":
         layout = self._layout(buffer)
-        with buffer.map(Gst.MapFlags.READ) as memory:
-            image = to_bgr(memory, layout)
+        with buffer.map(Gst.MapFlags.READ) as mapped:
+            image = to_bgr(memory.data, layout)
         pts = None if buffer.pts == Gst.CLOCK_TIME_NONE else buffer.pts
         source = self._element.value("stream-id") or self._element.get_name()
         frame = Frame(image, FrameInfo(source, self._index, None if pts is None else pts / Gst.SECOND))
@@ -196,8 +196,8 @@ class PoseStream:
             if threshold >= 0:
                 poses = replace(poses, keypoint_threshold=threshold)
             layout = self._layout(buffer)
-            with buffer.map(Gst.MapFlags.READ | Gst.MapFlags.WRITE) as memory:
-                draw_on(memory, layout, poses)
+            with buffer.map(Gst.MapFlags.READ | Gst.MapFlags.WRITE) as mapped:
+                draw_on(memory.data, layout, poses)
 
     def _record_for(self, buffer: Any) -> PoseRecord | None:
         """The newest poses with their age at this frame; None where there are none, or too old ones."""
