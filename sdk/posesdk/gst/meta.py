@@ -34,16 +34,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from posesdk.gst import analytics
 from posesdk.gst.bindings import GLib, GObject, Gst
-from posesdk.gst.record import PoseRecord
+from posesdk.gst.record import FORMAT_PREFIX, PoseRecord
+from posesdk.gst.roi import add_regions
 from posesdk.poses import Poses
 from posesdk.skeleton import Skeleton
 
-__all__ = ["FORMAT_PREFIX", "META_NAME", "META_VERSION", "attach_record", "poses_from_buffer", "record_from_buffer"]
+__all__ = ["META_NAME", "META_VERSION", "attach_record", "poses_from_buffer", "record_from_buffer"]
 
 META_NAME = "LogocapPoseMeta"
 META_VERSION = 1
-FORMAT_PREFIX = "body-pose/"
 
 LIBRARIES = {"darwin": "libgstreamer-1.0.0.dylib", "win32": "gstreamer-1.0-0.dll"}
 
@@ -51,13 +52,18 @@ LIBRARIES = {"darwin": "libgstreamer-1.0.0.dylib", "win32": "gstreamer-1.0-0.dll
 def attach_record(buffer: Gst.Buffer, record: PoseRecord, kinds: frozenset[str]) -> None:
     """Puts the poses on a writable buffer as each of `kinds`: "custom", "roi", "analytics".
 
-    "custom" takes the place of poses that the buffer has already; the other two add to what other elements attached.
-    ValueError for a buffer that is not writable.
+    "custom" takes the place of poses that the buffer has already; the other two add to what other elements attached,
+    and a region has the id of its person's detection. ValueError for a buffer that is not writable.
     """
     if not _library().gst_mini_object_is_writable(hash(buffer)):
         raise ValueError("expected a writable buffer to attach poses to; call make_writable() first")
     if "custom" in kinds:
         _write(buffer, record)
+    ids: list[int | None] = [None] * len(record.scores)
+    if "analytics" in kinds:
+        ids = analytics.add_detections(buffer, record)
+    if "roi" in kinds:
+        add_regions(buffer, record, ids)
 
 
 def record_from_buffer(buffer: Gst.Buffer) -> PoseRecord | None:

@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 from posesdk.poses import FrameInfo, Poses
 from posesdk.skeleton import COCO_17, SKELETONS, Skeleton
 
-__all__ = ["PIXEL_DECIMALS", "PoseRecord"]
+__all__ = ["FORMAT_PREFIX", "PIXEL_DECIMALS", "PoseRecord"]
+
+FORMAT_PREFIX = "body-pose/"
+"""What stands before a skeleton's name where metadata says which keypoints it holds: "body-pose/coco-17"."""
 
 PIXEL_DECIMALS = 3
 """Digits of a pixel coordinate: what float32 parts of a frame of 8192 pixels can hold."""
@@ -101,6 +104,12 @@ class PoseRecord:
         least, most = self.keypoints[..., :2].min(axis=1), self.keypoints[..., :2].max(axis=1)
         return np.concatenate([least, most - least], axis=1)
 
+    @property
+    def own_skeleton(self) -> Skeleton:
+        """The skeleton by its name or definition; points by number, without limbs, where only the name is known."""
+        known = self.definition or SKELETONS.get(self.skeleton)
+        return known or _numbered(self.skeleton, self.keypoints.shape[1])
+
     def aged(self, age_ns: int) -> "PoseRecord":
         """The same poses on a frame that is `age_ns` younger than theirs."""
         return replace(self, age_ns=age_ns, fresh=False)
@@ -110,7 +119,7 @@ class PoseRecord:
 
         The skeleton is the record's own. ValueError for one that is given and has another name or number of keypoints.
         """
-        skeleton = self._own_skeleton() if skeleton is None else skeleton
+        skeleton = self.own_skeleton if skeleton is None else skeleton
         if skeleton.name != self.skeleton or len(skeleton) != self.keypoints.shape[1]:
             raise ValueError(
                 f"expected skeleton {self.skeleton!r} of {self.keypoints.shape[1]} keypoints, "
@@ -139,10 +148,6 @@ class PoseRecord:
     def to_json(self) -> str:
         """`to_dict` in one line, without the line's end."""
         return json.dumps(self.to_dict(), separators=(",", ":"))
-
-    def _own_skeleton(self) -> Skeleton:
-        known = self.definition or SKELETONS.get(self.skeleton)
-        return known or _numbered(self.skeleton, self.keypoints.shape[1])
 
 
 @lru_cache(maxsize=8)
