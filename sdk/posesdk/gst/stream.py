@@ -148,7 +148,7 @@ class PoseStream:
 
     def _submit(self, buffer: Any) -> "Future[Poses]":
         layout = self._layout(buffer)
-        with buffer.map(Gst.MapFlags.READ) as mapped:
+        with buffer.map(Gst.MapFlags.READ) as memory:
             image = to_bgr(memory.data, layout)
         pts = None if buffer.pts == Gst.CLOCK_TIME_NONE else buffer.pts
         source = self._element.value("stream-id") or self._element.get_name()
@@ -196,7 +196,7 @@ class PoseStream:
             if threshold >= 0:
                 poses = replace(poses, keypoint_threshold=threshold)
             layout = self._layout(buffer)
-            with buffer.map(Gst.MapFlags.READ | Gst.MapFlags.WRITE) as mapped:
+            with buffer.map(Gst.MapFlags.READ | Gst.MapFlags.WRITE) as memory:
                 draw_on(memory.data, layout, poses)
 
     def _record_for(self, buffer: Any) -> PoseRecord | None:
