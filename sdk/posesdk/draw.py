@@ -1,5 +1,6 @@
 """Skeletons on pictures."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -9,9 +10,9 @@ from numpy.typing import NDArray
 from posesdk.poses import Pose, Poses
 from posesdk.skeleton import Skeleton
 
-__all__ = ["draw_poses"]
+__all__ = ["Canvas", "Palette", "draw_person", "draw_poses", "person_extent"]
 
-Color = tuple[int, int, int]
+Color = tuple[int, ...]
 
 # Okabe and Ito's palette, BGR: told apart also by readers who confuse red and green.
 LEFT: Color = (0, 159, 230)
@@ -30,7 +31,34 @@ LINE_OF_IMAGE = 0.006
 """The widest line as a part of the image's longer side."""
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 
+AROUND = 2
+"""Pixels that anti-aliasing and rounding may color around a stroke or a letter."""
+
 Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Palette:
+    """Colors of left limbs, of right ones, of the rest, of outlines and of text, one value per channel of a picture."""
+
+    left: Color = LEFT
+    right: Color = RIGHT
+    center: Color = CENTER
+    outline: Color = OUTLINE
+    text: Color = TEXT
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Canvas:
+    """Pixels to draw on, (h, w) or (h, w, C) uint8: the part of a frame that begins at its pixel `origin`, x and y.
+
+    `frame_size` is (height, width) of the whole frame, by which lines and letters are sized.
+    """
+
+    pixels: Image
+    frame_size: tuple[int, int]
+    origin: tuple[int, int] = (0, 0)
+    palette: Palette = Palette()
 
 
 def draw_poses(frame: Image, poses: Poses, *, boxes: bool = False, scores: bool = False) -> Image:
@@ -41,16 +69,50 @@ def draw_poses(frame: Image, poses: Poses, *, boxes: bool = False, scores: bool 
     """
     if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
         raise ValueError(f"expected a frame (H, W, 3) uint8 BGR, got {frame.shape} {frame.dtype}")
-    canvas = np.ascontiguousarray(frame).copy()
+    canvas = Canvas(np.ascontiguousarray(frame).copy(), (frame.shape[0], frame.shape[1]))
     for pose in reversed(list(poses)):  # the best person last, on top
-        width = _line_width(pose, max(frame.shape[:2]))
-        if boxes:
-            _draw_box(canvas, pose, max(1, width // 2))
-        _draw_limbs(canvas, pose, width)
-        _draw_points(canvas, pose, width)
-        if scores:
-            _draw_label(canvas, pose)
-    return canvas
+        draw_person(canvas, pose, boxes=boxes, scores=scores)
+    return canvas.pixels
+
+
+def draw_person(canvas: Canvas, pose: Pose, *, boxes: bool = False, scores: bool = False) -> None:
+    """Draws one person on the canvas itself; the pose is in pixels of the whole frame. Else as `draw_poses`."""
+    width = _line_width(pose, max(canvas.frame_size))
+    if boxes:
+        _draw_box(canvas, pose, max(1, width // 2))
+    _draw_limbs(canvas, pose, width)
+    _draw_points(canvas, pose, width)
+    if scores:
+        _draw_label(canvas, pose)
+
+
+def person_extent(
+    pose: Pose, frame_size: tuple[int, int], *, boxes: bool = False, scores: bool = False
+) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom (exclusive) of the part of the frame in which `draw_person` may change a pixel.
+
+    No pixels at all, right <= left or bottom <= top, where there is nothing to draw.
+    """
+    width = _line_width(pose, max(frame_size))
+    corners = [np.zeros((0, 2))]
+    points = pose.keypoints[_drawable(pose)]
+    if len(points):
+        reach = 0.5 + 0.9 * width + max(0.5, 0.3 * width)  # of a point with its rim; limbs are narrower
+        corners += [points.min(axis=0, keepdims=True) - reach, points.max(axis=0, keepdims=True) + reach]
+    if boxes and np.isfinite(pose.box).all():
+        corners += [pose.box.reshape(2, 2) + np.array([[-width], [width]])]
+    if scores:
+        label = _label(pose, frame_size)
+        x, y = label.corner
+        corners += [np.array([(x, y - label.height), (x + label.width, y + label.base)])]
+    every = np.concatenate(corners)
+    if not len(every):
+        return 0, 0, 0, 0
+    least, most = np.floor(every.min(axis=0) - AROUND), np.ceil(every.max(axis=0) + AROUND + 1)
+    height, width = frame_size
+    left, right = np.clip([least[0], most[0]], 0, width)
+    top, bottom = np.clip([least[1], most[1]], 0, height)
+    return int(left), int(top), int(right), int(bottom)
 
 
 def _line_width(pose: Pose, image_side: int) -> int:
@@ -63,50 +125,70 @@ def _drawable(pose: Pose) -> NDArray[np.bool_]:
     return np.logical_and(pose.visible, np.isfinite(pose.keypoints).all(axis=1))
 
 
-def _pixel(point: NDArray[Any]) -> tuple[int, int]:
-    x, y = np.rint(np.clip(point, -FAR, FAR) * (1 << SHIFT))
+def _pixel(point: NDArray[Any], origin: tuple[int, int]) -> tuple[int, int]:
+    x, y = np.rint((np.clip(point, -FAR, FAR) - origin) * (1 << SHIFT))
     return int(x), int(y)
 
 
-def _draw_limbs(canvas: Image, pose: Pose, width: int) -> None:
+def _draw_limbs(canvas: Canvas, pose: Pose, width: int) -> None:
     drawable = _drawable(pose)
     limbs = [edge for edge in pose.skeleton.edges if drawable[list(edge)].all()]
-    for color, extra in ((OUTLINE, max(2, width // 2)), (None, 0)):
+    for color, extra in ((canvas.palette.outline, max(2, width // 2)), (None, 0)):
         for a, b in limbs:
-            ends = _pixel(pose.keypoints[a]), _pixel(pose.keypoints[b])
-            cv2.line(canvas, *ends, color or _color(pose.skeleton, a, b), width + extra, cv2.LINE_AA, SHIFT)
+            ends = _pixel(pose.keypoints[a], canvas.origin), _pixel(pose.keypoints[b], canvas.origin)
+            stroke = color or _color(canvas.palette, pose.skeleton, a, b)
+            cv2.line(canvas.pixels, *ends, stroke, width + extra, cv2.LINE_AA, SHIFT)
 
 
-def _draw_points(canvas: Image, pose: Pose, width: int) -> None:
+def _draw_points(canvas: Canvas, pose: Pose, width: int) -> None:
     radius, rim = (round(length * (1 << SHIFT)) for length in (0.5 + 0.9 * width, max(0.5, 0.3 * width)))
     for index in np.flatnonzero(_drawable(pose)).tolist():
-        center = _pixel(pose.keypoints[index])
-        cv2.circle(canvas, center, radius + rim, OUTLINE, cv2.FILLED, cv2.LINE_AA, SHIFT)
-        cv2.circle(canvas, center, radius, _color(pose.skeleton, index), cv2.FILLED, cv2.LINE_AA, SHIFT)
+        center = _pixel(pose.keypoints[index], canvas.origin)
+        color = _color(canvas.palette, pose.skeleton, index)
+        cv2.circle(canvas.pixels, center, radius + rim, canvas.palette.outline, cv2.FILLED, cv2.LINE_AA, SHIFT)
+        cv2.circle(canvas.pixels, center, radius, color, cv2.FILLED, cv2.LINE_AA, SHIFT)
 
 
-def _draw_box(canvas: Image, pose: Pose, width: int) -> None:
+def _draw_box(canvas: Canvas, pose: Pose, width: int) -> None:
     if np.isfinite(pose.box).all():
-        corners = _pixel(pose.box[:2]), _pixel(pose.box[2:])
-        cv2.rectangle(canvas, *corners, TEXT, width, cv2.LINE_AA, SHIFT)
+        corners = _pixel(pose.box[:2], canvas.origin), _pixel(pose.box[2:], canvas.origin)
+        cv2.rectangle(canvas.pixels, *corners, canvas.palette.text, width, cv2.LINE_AA, SHIFT)
 
 
-def _draw_label(canvas: Image, pose: Pose) -> None:
+@dataclass(frozen=True, slots=True)
+class _Label:
+    """A text, the left end of its base line in the frame, its font scale and its size in pixels."""
+
+    text: str
+    corner: tuple[int, int]
+    scale: float
+    width: int
+    height: int
+    base: int
+
+
+def _label(pose: Pose, frame_size: tuple[int, int]) -> _Label:
     text = f"{pose.score:.2f}" if pose.track_id is None else f"{pose.track_id}: {pose.score:.2f}"
-    height, width = canvas.shape[:2]
+    height, width = frame_size
     scale = max(0.35, 0.0006 * max(height, width))
     (text_width, text_height), base = cv2.getTextSize(text, FONT, scale, 1)
     corner = np.nan_to_num(np.clip(pose.box[:2], -FAR, FAR))
     x = int(np.clip(corner[0], 0, max(0, width - text_width)))
     y = int(np.clip(corner[1] - base, text_height, max(text_height, height - base)))
-    cv2.putText(canvas, text, (x, y), FONT, scale, OUTLINE, 3, cv2.LINE_AA)
-    cv2.putText(canvas, text, (x, y), FONT, scale, TEXT, 1, cv2.LINE_AA)
+    return _Label(text, (x, y), scale, text_width, text_height, base)
 
 
-def _color(skeleton: Skeleton, *indices: int) -> Color:
+def _draw_label(canvas: Canvas, pose: Pose) -> None:
+    label = _label(pose, canvas.frame_size)
+    start = label.corner[0] - canvas.origin[0], label.corner[1] - canvas.origin[1]
+    for color, width in ((canvas.palette.outline, 3), (canvas.palette.text, 1)):
+        cv2.putText(canvas.pixels, label.text, start, FONT, label.scale, color, width, cv2.LINE_AA)
+
+
+def _color(palette: Palette, skeleton: Skeleton, *indices: int) -> Color:
     sides = {skeleton.sides[index] for index in indices}
     if "left" in sides and "right" not in sides:
-        return LEFT
+        return palette.left
     if "right" in sides and "left" not in sides:
-        return RIGHT
-    return CENTER
+        return palette.right
+    return palette.center

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from posesdk.draw import CENTER, LEFT, RIGHT, draw_poses
+from posesdk.draw import CENTER, LEFT, RIGHT, Canvas, draw_person, draw_poses, person_extent
 from posesdk.poses import Poses
 from posesdk.skeleton import Skeleton
 
@@ -105,3 +105,30 @@ def test_the_box_and_the_score_are_drawn_on_request():
 def test_a_frame_that_is_no_color_picture_is_refused(frame):
     with pytest.raises(ValueError, match=r"expected a frame \(H, W, 3\) uint8 BGR"):
         draw_poses(frame, cross(SQUARE))
+
+
+@pytest.mark.parametrize("texts", [{}, {"boxes": True}, {"scores": True}], ids=str)
+@pytest.mark.parametrize("side", [3.0, 40.0, 400.0])
+def test_a_person_is_drawn_within_its_extent(side, texts):
+    poses = cross(np.array([(60, 60), (60 + side, 61), (61, 60 + side), (90, 70)]), image_size=(300, 250))
+    left, top, right, bottom = person_extent(poses[0], (300, 250), **texts)
+    changed = (draw_poses(canvas(300, 250), poses, **texts) != GREY).any(axis=2)
+    assert changed.any()
+    changed[top:bottom, left:right] = False
+    assert not changed.any()
+
+
+def test_nothing_to_draw_has_no_extent():
+    left, top, right, bottom = person_extent(cross(SQUARE, scores=(0, 0, 0, 0))[0], (200, 200), boxes=False)
+    assert right <= left or bottom <= top
+    left, top, right, bottom = person_extent(cross(np.array(SQUARE) + 5000)[0], (200, 200), boxes=True)
+    assert right <= left or bottom <= top
+
+
+def test_a_part_of_a_frame_is_drawn_like_the_whole():
+    poses = cross(SQUARE, image_size=(300, 250))
+    whole = draw_poses(canvas(300, 250), poses, boxes=True, scores=True)
+    left, top, right, bottom = person_extent(poses[0], (300, 250), boxes=True, scores=True)
+    part = canvas(bottom - top, right - left)
+    draw_person(Canvas(part, (300, 250), (left, top)), poses[0], boxes=True, scores=True)
+    assert (part == whole[top:bottom, left:right]).all()
