@@ -1,9 +1,10 @@
-"""Pixels of raw video buffers: to the BGR that the SDK works in.
+"""Pixels of raw video buffers: to the BGR that the SDK works in, and skeletons drawn on them where they lie.
 
 NV12 and I420 are converted by the matrix and the range that the layout names, to one step of 255 of their standard's
 formula; every chroma sample counts for its 2x2 pixels. GStreamer's videoconvert computes in 8 bits and is up to 6 off.
 """
 
+from dataclasses import fields
 from functools import lru_cache
 from typing import TypeAlias
 
@@ -11,9 +12,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from posesdk.draw import Canvas, Color, Palette, draw_person, person_extent
 from posesdk.gst.layout import Layout
+from posesdk.poses import Poses
 
-__all__ = ["Memory", "to_bgr"]
+__all__ = ["Memory", "draw_on", "to_bgr"]
 
 Bytes = NDArray[np.uint8]
 Memory: TypeAlias = memoryview | bytes | bytearray | Bytes
@@ -26,6 +29,9 @@ TO_BGR = {
     "BGRA": cv2.COLOR_BGRA2BGR,
     "GRAY8": cv2.COLOR_GRAY2BGR,
 }
+GRAY_OF_BGR = (0.114, 0.587, 0.299)
+"""ITU-R BT.601, as OpenCV's and GStreamer's gray."""
+OPAQUE = 255
 STRIP = 64
 """Rows converted at a time: a strip stays in the cache, and whole pictures between steps cost 3 ms in page faults."""
 
@@ -45,6 +51,32 @@ def to_bgr(memory: Memory, layout: Layout) -> Bytes:
         yuv = join_yuv(luma[top : top + STRIP], [plane[half] for plane in chroma])
         cv2.transform(yuv, matrix, dst=picture[top : top + STRIP])
     return picture
+
+
+def draw_on(memory: Memory, layout: Layout, poses: Poses, *, boxes: bool = False, scores: bool = False) -> None:
+    """Draws people in place, as `draw_poses` does on a BGR picture; `poses` are in pixels of this picture.
+
+    Every byte that no stroke touches stays: with NV12 and I420, a chroma sample is touched with any of its 2x2 pixels.
+    Where the fourth byte of a pixel is opacity, strokes make it opaque. ValueError for short or read-only memory.
+    """
+    planes = plane_views(memory, layout)
+    if not planes[0].flags.writeable:
+        raise ValueError("cannot draw on read-only memory: map the buffer for reading and writing")
+    size = layout.height, layout.width
+    palette = palette_of(layout.format, layout.luma, layout.full_range)
+    for pose in reversed(list(poses)):  # the best person last, on top
+        if len(planes) == 1:
+            draw_person(Canvas(planes[0], size, palette=palette), pose, boxes=boxes, scores=scores)
+            continue
+        left, top, right, bottom = person_extent(pose, size, boxes=boxes, scores=scores)
+        if left < right and top < bottom:
+            left, top = left // 2 * 2, top // 2 * 2
+            luma, *chroma = planes
+            part = [luma[top:bottom, left:right]]
+            part += [plane[top // 2 : (bottom + 1) // 2, left // 2 : (right + 1) // 2] for plane in chroma]
+            yuv = join_yuv(part[0], part[1:])
+            draw_person(Canvas(yuv, size, (left, top), palette), pose, boxes=boxes, scores=scores)
+            write_yuv(yuv, part)
 
 
 def plane_views(memory: Memory, layout: Layout) -> list[Bytes]:
@@ -71,6 +103,22 @@ def join_yuv(luma: Bytes, chroma: list[Bytes]) -> Bytes:
     return cv2.merge([luma, blue, red])  # type: ignore[return-value]
 
 
+def write_yuv(yuv: Bytes, planes: list[Bytes]) -> None:
+    """The inverse of `join_yuv`, into the planes: a chroma sample is the mean of its pixels, unchanged if they are."""
+    luma, *chroma = cv2.split(yuv)
+    halves = [_halved(plane) for plane in chroma]
+    for plane, values in zip(planes, [luma, *halves] if len(planes) == 3 else [luma, cv2.merge(halves)], strict=True):
+        plane[...] = values
+
+
+def _halved(plane: cv2.typing.MatLike) -> cv2.typing.MatLike:
+    """The mean of every block of 2x2; of what is left of it at an odd edge."""
+    height, width = plane.shape
+    if height % 2 or width % 2:
+        plane = cv2.copyMakeBorder(plane, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+    return cv2.resize(plane, (-(-width // 2), -(-height // 2)), interpolation=cv2.INTER_AREA)
+
+
 def _doubled(plane: cv2.typing.MatLike) -> Bytes:
     """Every sample as a block of 2x2; six times as fast as cv2.resize."""
     height, width = plane.shape
@@ -90,3 +138,20 @@ def yuv_to_bgr(luma: tuple[float, float], full_range: bool) -> NDArray[np.float3
     ) * [255 / luma_steps, 255 / chroma_steps, 255 / chroma_steps]
     offset = -weights @ [black, 128, 128]
     return np.column_stack([weights, offset]).astype(np.float32)
+
+
+@lru_cache(maxsize=16)
+def palette_of(name: str, luma: tuple[float, float], full_range: bool) -> Palette:
+    """The colors of `draw_poses` in the bytes of a format."""
+    palette = Palette()
+    return Palette(*(_color_of(getattr(palette, entry.name), name, luma, full_range) for entry in fields(palette)))
+
+
+def _color_of(bgr: Color, name: str, luma: tuple[float, float], full_range: bool) -> Color:
+    if name in ("NV12", "I420"):
+        matrix = yuv_to_bgr(luma, full_range)
+        values = np.linalg.solve(matrix[:, :3], np.array(bgr) - matrix[:, 3])
+        return tuple(int(value) for value in np.rint(values).clip(0, 255))
+    if name == "GRAY8":
+        return (round(float(np.dot(bgr, GRAY_OF_BGR))),)
+    return (*(bgr if name.startswith("B") else bgr[::-1]), *([OPAQUE] if len(name) == 4 else []))
