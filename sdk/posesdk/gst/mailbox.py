@@ -1,10 +1,10 @@
 """One thread that serves the newest frame of each of several clients, in turns."""
 
 import threading
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from posesdk_runtimes.errors import RuntimeFault
 
@@ -17,10 +17,10 @@ __all__ = ["Job", "Worker"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Job:
-    """A frame that waits for its poses; frames of one `key` may go into one batch."""
+    """A frame that waits for its poses; frames of equal `key` may go into one batch."""
 
     frame: "Frame"
-    key: Hashable
+    key: Any
     future: "Future[Poses]" = field(default_factory=Future)
 
     def discard(self) -> None:

@@ -1,38 +1,17 @@
 """Loaded models and the clients that share them."""
 
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import ExitStack
 from dataclasses import dataclass, field, fields
 from types import TracebackType
 
-import numpy as np
-
-from posesdk.detector import Detector, DetectorInfo
-from posesdk.gst.mailbox import Job, Worker
+from posesdk.detector import DetectorInfo
+from posesdk.gst.loaded import LoadedModel, ModelSettings, load_model
 from posesdk.poses import Poses
 from posesdk.video import Frame
 
 __all__ = ["Client", "ModelSettings", "open_client"]
-
-WARM_UP_SIZE = (720, 1280)
-"""Height and width of the black frame that a model runs first; most streams are 16:9, so of its net size."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelSettings:
-    """How a model is loaded: the arguments of `Detector`, "" for the default model."""
-
-    model: str = ""
-    runtime: str = "auto"
-    device: str = "auto"
-    precision: str = "auto"
-    variant: str = "auto"
-    threads: int | None = None
-    flip_test: bool | None = None
-    batch: int | None = None
 
 
 class Client:
@@ -41,10 +20,10 @@ class Client:
     `warm_up_ms` is the time of the model's first run, which was made while it was opened.
     """
 
-    def __init__(self, model: "_LoadedModel", release: Callable[[], None]) -> None:
+    def __init__(self, model: LoadedModel, release: Callable[[], None]) -> None:
         self.info: DetectorInfo = model.detector.info
         self.warm_up_ms: float = model.warm_up_ms
-        self._worker = model.worker
+        self._model, self._worker = model, model.worker
         self._release = release
         self._closing = threading.Lock()
         self._closed = False
@@ -57,9 +36,7 @@ class Client:
         worker's thread, or where it is cancelled; they must not wait for a thread that closes this client. Raises
         RuntimeFault for a client that is closed.
         """
-        job = Job(frame, (score_threshold, max_people))
-        self._worker.submit(self, job)
-        return job.future
+        return self._model.submit(self, frame, score_threshold=score_threshold, max_people=max_people)
 
     def cancel(self) -> None:
         """Drops the frame that waits; who waits for its future wakes up with CancelledError."""
@@ -98,7 +75,7 @@ def open_client(settings: ModelSettings, instance_id: str = "") -> Client:
     Raises ValueError for an `instance_id` that is in use with other settings, and the errors of `Detector`.
     """
     if not instance_id:
-        model = _load(settings)
+        model = load_model(settings)
         return Client(model, model.worker.close)
     entry = _shared.enter(instance_id, settings)
     try:
@@ -109,49 +86,12 @@ def open_client(settings: ModelSettings, instance_id: str = "") -> Client:
     return Client(model, lambda: _shared.leave(instance_id, entry))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _LoadedModel:
-    detector: Detector
-    worker: Worker
-    warm_up_ms: float
-
-
-def _load(settings: ModelSettings) -> _LoadedModel:
-    with ExitStack() as opened:
-        detector = opened.enter_context(
-            Detector(
-                settings.model or None,
-                runtime=settings.runtime,
-                device=settings.device,
-                precision=settings.precision,
-                variant=settings.variant,
-                threads=settings.threads,
-                flip_test=settings.flip_test,
-            )
-        )
-        start = time.perf_counter()
-        detector.detect_all(np.zeros((*WARM_UP_SIZE, 3), np.uint8))
-        warm_up_ms = (time.perf_counter() - start) * 1e3
-        opened.pop_all()
-
-    def detect(jobs: Sequence[Job]) -> list[Poses]:
-        return [_detect(detector, job) for job in jobs]
-
-    return _LoadedModel(detector, Worker(detect, detector.close, name=detector.info.model), warm_up_ms)
-
-
-def _detect(detector: Detector, job: Job) -> Poses:
-    threshold, max_people = job.key  # type: ignore[misc]
-    poses = detector.detect_all(job.frame)
-    return poses.above(detector.info.score_threshold if threshold is None else threshold)[:max_people]
-
-
 @dataclass(slots=True, eq=False)
 class _Entry:
     """A model that is loaded, or being loaded by the first who asked for it."""
 
     settings: ModelSettings
-    loaded: "Future[_LoadedModel]" = field(default_factory=Future)
+    loaded: "Future[LoadedModel]" = field(default_factory=Future)
     users: int = 0
 
 
@@ -189,7 +129,7 @@ class _Shared:
     def _fill(self, instance_id: str, entry: _Entry) -> None:
         """Loads the model; a failure is for those who wait for it now, and the next one who comes tries again."""
         try:
-            entry.loaded.set_result(_load(entry.settings))
+            entry.loaded.set_result(load_model(entry.settings))
         except BaseException as error:  # noqa: BLE001  (each of those who wait raises it)
             with self._lock:
                 self._forget(instance_id, entry)
