@@ -2,7 +2,7 @@
 
 import threading
 import time
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
@@ -42,6 +42,7 @@ class PoseStream:
         self._lateness = Lateness()
         self._latency = LatencyReport(element, element.srcpad)
         self._lock = threading.Lock()
+        self._arrived, self._flushing = threading.Event(), False
         self._segment: Any = None
         self._info: Any = None
         self._index, self._since_discont = -1, 0
@@ -72,12 +73,15 @@ class PoseStream:
 
     def flush(self) -> None:
         """Wakes the streaming thread, which may wait for poses."""
+        self._flushing = True
         self._client.cancel()
+        self._arrived.set()
 
     def restart(self) -> None:
         """Forgets what was found before a flush."""
         self._client.cancel()
         self._forget()
+        self._flushing = False
         self._lateness.forget()
         self._since_discont = 0
 
@@ -105,19 +109,27 @@ class PoseStream:
         if self._mode == "drop" and (not wanted or self._is_late(buffer)):
             self.stats.count("dropped")
             return GstBase.BASE_TRANSFORM_FLOW_DROPPED
-        if wanted:
-            future = self._submit(buffer)
-            if self._mode != "skip":
-                try:
-                    future.result()
-                except CancelledError:
-                    return Gst.FlowReturn.FLUSHING
-                self._raise_fault()
-        else:
+        if not wanted:
             self.stats.count("skipped")
+        elif not self._infer(buffer):
+            return Gst.FlowReturn.FLUSHING
         self._deliver(buffer)
         self.stats.left()
         return Gst.FlowReturn.OK
+
+    def _infer(self, buffer: Any) -> bool:
+        """Hands a frame to the model and waits for its poses, but in mode skip; False where a flush ended the wait.
+
+        It waits for what `_receive` sets: a future wakes who waits for it before it runs its callbacks.
+        """
+        arrived = self._arrived = threading.Event()
+        self._submit(buffer).add_done_callback(lambda done: arrived.set())
+        if self._mode == "skip":
+            return True
+        if not self._flushing:
+            arrived.wait()
+        self._raise_fault()
+        return not self._flushing
 
     def _raise_fault(self) -> None:
         with self._lock:
