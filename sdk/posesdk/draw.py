@@ -125,34 +125,34 @@ def _drawable(pose: Pose) -> NDArray[np.bool_]:
     return np.logical_and(pose.visible, np.isfinite(pose.keypoints).all(axis=1))
 
 
-def _pixel(point: NDArray[Any], origin: tuple[int, int]) -> tuple[int, int]:
-    x, y = np.rint((np.clip(point, -FAR, FAR) - origin) * (1 << SHIFT))
-    return int(x), int(y)
+def _pixels(points: NDArray[Any], origin: tuple[int, int]) -> list[tuple[int, int]]:
+    """What OpenCV draws at; anything where a point is not finite."""
+    places = np.rint((np.clip(np.nan_to_num(points), -FAR, FAR) - origin) * (1 << SHIFT))
+    return [(int(x), int(y)) for x, y in places.tolist()]
 
 
 def _draw_limbs(canvas: Canvas, pose: Pose, width: int) -> None:
-    drawable = _drawable(pose)
-    limbs = [edge for edge in pose.skeleton.edges if drawable[list(edge)].all()]
+    drawable, ends = _drawable(pose).tolist(), _pixels(pose.keypoints, canvas.origin)
+    limbs = [(a, b) for a, b in pose.skeleton.edges if drawable[a] and drawable[b]]
     for color, extra in ((canvas.palette.outline, max(2, width // 2)), (None, 0)):
         for a, b in limbs:
-            ends = _pixel(pose.keypoints[a], canvas.origin), _pixel(pose.keypoints[b], canvas.origin)
             stroke = color or _color(canvas.palette, pose.skeleton, a, b)
-            cv2.line(canvas.pixels, *ends, stroke, width + extra, cv2.LINE_AA, SHIFT)
+            cv2.line(canvas.pixels, ends[a], ends[b], stroke, width + extra, cv2.LINE_AA, SHIFT)
 
 
 def _draw_points(canvas: Canvas, pose: Pose, width: int) -> None:
     radius, rim = (round(length * (1 << SHIFT)) for length in (0.5 + 0.9 * width, max(0.5, 0.3 * width)))
+    centers = _pixels(pose.keypoints, canvas.origin)
     for index in np.flatnonzero(_drawable(pose)).tolist():
-        center = _pixel(pose.keypoints[index], canvas.origin)
-        color = _color(canvas.palette, pose.skeleton, index)
+        center, color = centers[index], _color(canvas.palette, pose.skeleton, index)
         cv2.circle(canvas.pixels, center, radius + rim, canvas.palette.outline, cv2.FILLED, cv2.LINE_AA, SHIFT)
         cv2.circle(canvas.pixels, center, radius, color, cv2.FILLED, cv2.LINE_AA, SHIFT)
 
 
 def _draw_box(canvas: Canvas, pose: Pose, width: int) -> None:
     if np.isfinite(pose.box).all():
-        corners = _pixel(pose.box[:2], canvas.origin), _pixel(pose.box[2:], canvas.origin)
-        cv2.rectangle(canvas.pixels, *corners, canvas.palette.text, width, cv2.LINE_AA, SHIFT)
+        start, end = _pixels(pose.box.reshape(2, 2), canvas.origin)
+        cv2.rectangle(canvas.pixels, start, end, canvas.palette.text, width, cv2.LINE_AA, SHIFT)
 
 
 @dataclass(frozen=True, slots=True)
