@@ -117,7 +117,8 @@ def main() -> int:
         names = H264 if any(Gst.ElementFactory.find(name) for name in H264) else VP8
         parse = "h264parse" if names is H264 else "identity"
         encode = encoder(names, bits=4_000_000, gop=2 * options.fps)
-        sink = f"{encode} ! {parse} ! mp4mux ! filesink async=false location={quoted(options.output)}"
+        mux = "mp4mux fragment-duration=1000 fragment-mode=first-moov-then-finalise"  # a crash leaves a file that plays
+        sink = f"{encode} ! {parse} ! {mux} ! filesink async=false location={quoted(options.output)}"
     pipeline = Gst.parse_launch(describe(tiles, options, size, sink))
     return play(pipeline, tiles, options, np.zeros((size[1], size[0], 3), np.uint8))
 

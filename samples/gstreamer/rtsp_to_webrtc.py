@@ -72,8 +72,8 @@ def main() -> int:
     parser.add_argument("source", help="URI of a camera (rtsp://...) or a video file, which is played at its own speed")
     parser.add_argument("--codec", default="auto", choices=("auto", *RTP), help="default: h264 where it is, else vp8")
     parser.add_argument("--host", default="127.0.0.1", help="who receives the RTP")
-    parser.add_argument("--rtp-port", type=int, default=5004)
-    parser.add_argument("--rtsp-port", type=int, help="serve RTSP here, 0: any port (takes the RTP itself)")
+    parser.add_argument("--rtp-port", type=int, default=5004, help="even; two more feeds the RTSP server here")
+    parser.add_argument("--rtsp-port", type=int, help="serve RTSP here, 0: any port")
     parser.add_argument("--sdp", type=Path, help="write the description of the RTP here")
     parser.add_argument("--fps", type=int, default=25, help="frames per second of the camera, for the key frames")
     parser.add_argument("--bitrate", type=int, default=2000, help="kbit/s")
@@ -88,14 +88,15 @@ def main() -> int:
     names = H264 if codec == "h264" else VP8
     # A viewer that joins waits for a key frame: one a second.
     encode = encoder(names, bits=1000 * options.bitrate, gop=options.fps, wanted=options.encoder)
+    receivers = f"{options.host}:{options.rtp_port},127.0.0.1:{options.rtp_port + 2}"
     pipeline = Gst.parse_launch(
         f"{head(uri, options, settings='draw=true')} ! {encode} ! {RTP[codec][1]} pt={PAYLOAD} mtu=1200 "
-        f"! udpsink host={options.host} port={options.rtp_port} sync=false async=false"
+        f"! multiudpsink clients={receivers} sync=false async=false"
     )
     if options.sdp:
         options.sdp.write_text(describe(codec, options.host, options.rtp_port))
         say(f"wrote {options.sdp}")
-    server = publish(codec, options.rtp_port, options.rtsp_port) if options.rtsp_port is not None else None
+    server = publish(codec, options.rtp_port + 2, options.rtsp_port) if options.rtsp_port is not None else None
     entry = pipeline.get_by_name("pose-entry")
     patience = {"silence": options.silence, "longest_wait": options.longest_wait}
     status = run(
