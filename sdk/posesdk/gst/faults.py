@@ -57,7 +57,7 @@ def post_error(element: Any, error: BaseException) -> None:
 
 def post_warning(element: Any, fault: ElementFault) -> None:
     """Posts a fault that stops nothing as WARNING."""
-    element.post_message(Gst.Message.new_warning(element, _gerror(fault.code, str(fault)), None))
+    element.post_message(Gst.Message.new_warning(element, _gerror(fault.code, str(fault)), ""))
 
 
 def _gerror(code: Any, text: str) -> Any:
