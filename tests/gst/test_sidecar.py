@@ -63,6 +63,7 @@ def run(gst) -> Iterator[Callable]:
         assert message.type == gst.MessageType.EOS, message.parse_error()
         return pipeline
 
+    play.forget = pipelines.clear
     yield play
     for one in pipelines:
         one.set_state(gst.State.NULL)
@@ -266,13 +267,13 @@ def test_no_consumer_ends_the_flow(gst):
     one.close()
 
 
-def test_element_is_freed(gst, sidecar):
-    one = sidecar()
-    one.set_format("I420", 64, 64)
-    one.source.push(frame(gst, 0, record_of(0)))
-    gone = []
-    one.element.weak_ref(lambda: gone.append(True))
-    shadow = weakref.ref(one.element)
-    one.close()
+def test_element_is_freed(gst, run):
+    pipeline = run("logocapposejson name=json ! fakesink", [frame(gst, 0, record_of(0))])
+    element, gone = pipeline.get_by_name("json"), []
+    element.weak_ref(lambda: gone.append(True))
+    shadow = weakref.ref(element)
+    pipeline.set_state(gst.State.NULL)
+    run.forget()
+    del element, pipeline
     gc.collect()
     assert (gone, shadow()) == ([True], None)
