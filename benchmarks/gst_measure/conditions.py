@@ -1,0 +1,38 @@
+"""The machine that a measurement was made on."""
+
+import os
+import platform
+import re
+from pathlib import Path
+from typing import Any
+
+from posesdk.gst.bindings import Gst
+
+
+def conditions() -> dict[str, Any]:
+    """Processor, cores, versions, and the load average of the last minute: how busy the machine is with other work."""
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "gstreamer": ".".join(map(str, Gst.version()[:3])),
+        "python": platform.python_version(),
+        "load_average": round(os.getloadavg()[0], 2),
+    }
+
+
+def sentence(facts: dict[str, Any]) -> str:
+    """The same in a line."""
+    return (
+        f"{facts['cores']} cores of {facts['processor']}, GStreamer {facts['gstreamer']}, Python {facts['python']}, "
+        f"load average before the run {facts['load_average']}"
+    )
+
+
+def _processor() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.machine()
+    name = re.search(r"model name\s*: (.*)", text)
+    extras = [flag for flag in ("avx512_vnni", "avx_vnni") if re.search(rf"\b{flag}\b", text)]
+    return " with ".join([name[1] if name else platform.machine(), *extras])

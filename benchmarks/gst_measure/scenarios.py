@@ -1,0 +1,40 @@
+"""What is measured: the pipelines, and what they are held to."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One pipeline around `logocappose`; `element` "" is the same without it."""
+
+    name: str
+    title: str
+    element: str = "logocappose"
+    before: str = ""
+    slow: bool = False
+    int8: bool = False
+    streams: int = 1
+    empty: bool = False
+    rtsp: bool = False
+
+
+LEAKY = "queue leaky=downstream max-size-buffers=1 max-size-bytes=0 max-size-time=0 !"
+SET_UPS = (
+    ("naive", "sync alone", "logocappose mode=sync", ""),
+    ("leaky", "leaky queue, sync", "logocappose mode=sync", LEAKY),
+    ("drop", "drop", "logocappose mode=drop", ""),
+    ("skip", "skip", "logocappose mode=skip", ""),
+    ("interval", "sync, interval=4", "logocappose mode=sync interval=4", ""),
+)
+SHARED = "logocappose mode=skip instance-id=shared"
+
+SCENARIOS = (
+    *(Scenario(name, title, element, before) for name, title, element, before in SET_UPS),
+    *(Scenario(f"slow-{name}", title, element, before, slow=True) for name, title, element, before in SET_UPS),
+    Scenario("four", "4 streams, one model", SHARED, streams=4),
+    Scenario("slow-four", "4 streams, one slow model", SHARED, streams=4, slow=True),
+    Scenario("idle-without", "no element", "", empty=True),
+    Scenario("idle", "skip", "logocappose mode=skip", empty=True),
+    Scenario("idle-int8", "skip, int8", "logocappose mode=skip", int8=True, empty=True),
+    Scenario("rtsp", "skip, VP8 by RTSP over TCP", "logocappose mode=skip", rtsp=True),
+)
