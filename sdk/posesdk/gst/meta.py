@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from posesdk.gst import analytics
+from posesdk.gst.analytics import add_detections
 from posesdk.gst.bindings import GLib, GObject, Gst
 from posesdk.gst.record import FORMAT_PREFIX, PoseRecord
 from posesdk.gst.roi import add_regions
@@ -61,7 +61,7 @@ def attach_record(buffer: Gst.Buffer, record: PoseRecord, kinds: frozenset[str])
         _write(buffer, record)
     ids: list[int | None] = [None] * len(record.scores)
     if "analytics" in kinds:
-        ids = analytics.add_detections(buffer, record)
+        ids = add_detections(buffer, record)
     if "roi" in kinds:
         add_regions(buffer, record, ids)
 

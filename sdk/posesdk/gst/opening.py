@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from posesdk.gst import analytics
+from posesdk.gst.analytics import why_unavailable
 from posesdk.gst.bindings import Gst
 from posesdk.gst.faults import ElementFault, SettingsFault
 from posesdk.gst.serving import Client, ModelSettings, open_client
@@ -37,7 +37,7 @@ def attached_kinds(text: str) -> frozenset[str]:
     """What the property `attach` asks for: "custom", "roi", "analytics". Raises SettingsFault."""
     names = {validated("attach", part.strip(), ATTACH) for part in text.split("+")}
     kinds = names - {"all", "none"}
-    missing = analytics.why_unavailable()
+    missing = why_unavailable()
     if "analytics" in kinds and missing is not None:
         raise SettingsFault(f"attach: there is no analytics metadata here: {missing}; use custom, roi or all")
     if "all" in names:
