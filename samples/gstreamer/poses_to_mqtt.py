@@ -1,0 +1,195 @@
+"""Publishes the poses of a camera or a video over MQTT: a JSON line per frame to posesdk/STREAM/poses.
+
+    python samples/gstreamer/poses_to_mqtt.py rtsp://camera/stream --stream-id door --broker broker.local
+    python samples/gstreamer/poses_to_mqtt.py video.mp4 --realtime
+    python samples/gstreamer/poses_to_mqtt.py "v4l2src ! image/jpeg ! jpegdec" --mode drop
+    python samples/gstreamer/reconnect.py rtsp://camera/stream | python samples/gstreamer/poses_to_mqtt.py -
+
+posesdk/STREAM/status is "online" or "offline" (retained; the broker says "offline" for a client that died). The
+pipeline never waits for the broker: while it is away the newest lines are kept, and the oldest dropped and counted.
+User and password come from the environment: MQTT_USER, MQTT_PASSWORD.
+"""
+
+import argparse
+import os
+import re
+import sys
+import threading
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from posesdk.interrupts import stop_as_interrupted
+from posesdk_runtimes.errors import PoseSDKError
+
+IN_FLIGHT = 20
+"""Lines that paho holds and the broker has not taken yet, at most; paho's own window, and so the order is kept."""
+TURN = 0.05
+"""Seconds between two looks at what paho does not tell."""
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+class Outbox:
+    """Lines on their way to a broker. Nobody waits for it: when it is full, the oldest line makes room.
+
+    `sent` lines were taken (by the broker; with QoS 0 by the network), `dropped` ones never left, `lost` ones were on
+    their way when the connection broke (QoS 0 only).
+    """
+
+    def __init__(self, client: Any, topic: str, *, qos: int, size: int) -> None:
+        self.sent = self.dropped = self.lost = 0
+        self._client, self._topic, self._qos = client, topic, qos
+        self._lines: deque[str] = deque()
+        self._size, self._deadline, self._online = size, float("inf"), False
+        self._changed = threading.Condition()
+        client.will_set(f"{topic}/status", "offline", qos=1, retain=True)
+        client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
+        client.on_publish = lambda *_: self._notify()
+        client.loop_start()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def put(self, line: str) -> None:
+        with self._changed:
+            if len(self._lines) >= self._size:
+                self._lines.popleft()
+                self.dropped += 1
+            self._lines.append(line)
+            self._changed.notify()
+
+    def close(self, patience: float) -> None:
+        """Waits at most `patience` seconds for what is still on its way, and says goodbye."""
+        self._deadline = time.monotonic() + patience
+        self._thread.join()
+        self.dropped += len(self._lines)
+        if self._online:
+            self._client.publish(f"{self._topic}/status", "offline", qos=1, retain=True)
+        self._client.disconnect()
+        with self._changed:
+            self._changed.wait_for(lambda: not self._online, timeout=2)
+
+    def _work(self) -> None:
+        flying: deque[Any] = deque()
+        while (flying or self._lines or self._deadline == float("inf")) and time.monotonic() < self._deadline:
+            with self._changed:
+                if not (self._online and self._lines and len(flying) < IN_FLIGHT):
+                    self._changed.wait(TURN)
+                free = self._online and self._lines and len(flying) < IN_FLIGHT
+                line = self._lines.popleft() if free else None
+            if line is not None:  # outside of the lock: paho calls back with locks of its own
+                flying.append(self._client.publish(f"{self._topic}/poses", line, qos=self._qos))
+            flying = deque(info for info in flying if not self._settled(info))
+        self.lost += len(flying)
+
+    def _settled(self, info: Any) -> bool:
+        try:
+            done: bool = info.is_published()
+        except RuntimeError:  # as paho says that the connection broke
+            self.lost += 1
+            return True
+        self.sent += done
+        return done
+
+    def _on_connect(self, client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+        if reason.is_failure:
+            say(f"the broker refuses: {reason}; see MQTT_USER and MQTT_PASSWORD")
+            return
+        say("the broker is there")
+        client.publish(f"{self._topic}/status", "online", qos=1, retain=True)
+        self._online = True
+        self._notify()
+
+    def _on_disconnect(self, _client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+        if self._online and self._deadline == float("inf"):
+            say(f"the broker is gone ({reason}); trying to reach it again")
+        self._online = False
+        self._notify()
+
+    def _notify(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+
+def connect(options: argparse.Namespace) -> Any:
+    """A client that reaches the broker by itself once its loop runs, and again whenever it is lost."""
+    from paho.mqtt.client import Client
+    from paho.mqtt.enums import CallbackAPIVersion
+
+    client = Client(CallbackAPIVersion.VERSION2)
+    client.username_pw_set(os.environ.get("MQTT_USER"), os.environ.get("MQTT_PASSWORD"))
+    secure = options.tls or options.ca
+    if secure:
+        client.tls_set(ca_certs=options.ca)
+    host, _, port = options.broker.partition(":")
+    client.reconnect_delay_set(1, 30)
+    client.connect_async(host, int(port or (8883 if secure else 1883)), keepalive=15)
+    return client
+
+
+def play(options: argparse.Namespace, outbox: Outbox) -> int:
+    """Runs the pipeline to its end; the exit status."""
+    from posesdk.gst import register
+
+    register()
+    from posesdk.gst.launch import LaunchOptions, launch, parse_pipeline
+
+    source = options.source
+    if Path(source).is_file():
+        source = Path(source).resolve().as_uri()
+    if re.fullmatch(r"[a-z][\w+.-]*://\S+", source):
+        source = f'uridecodebin uri="{source}"'
+    sink = f"fakesink sync={'true' if options.realtime else 'false'}"
+    pipeline = parse_pipeline([f"{source} ! videoconvert ! logocappose name=poses-to-mqtt ! {sink}"])
+    element = pipeline.get_by_name("poses-to-mqtt")
+    for name in ("model", "mode", "stream-id"):
+        element.set_property(name, getattr(options, name.replace("-", "_")))
+    element.connect("poses", lambda _element, _pts, line: outbox.put(line))
+    return launch(pipeline, LaunchOptions(quiet=True))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", help="a file, a URI, a pipeline up to raw video, - for JSON lines on standard input")
+    parser.add_argument("--model", default="", help="bundle or name of a model [the default model]")
+    parser.add_argument("--mode", default="auto", help="auto, sync, skip or drop, as of logocappose [auto]")
+    parser.add_argument("--realtime", action="store_true", help="play a file at its own pace")
+    parser.add_argument("--stream-id", default="camera", help="name of this stream in topics and JSON [camera]")
+    parser.add_argument("--prefix", default="posesdk", help="first part of the topics [posesdk]")
+    parser.add_argument("--broker", default="localhost", help="HOST or HOST:PORT [localhost:1883, with TLS 8883]")
+    parser.add_argument("--qos", type=int, default=1, choices=(0, 1, 2), help="quality of service of the poses [1]")
+    parser.add_argument("--tls", action="store_true", help="encrypted, checked by the system's certificates")
+    parser.add_argument("--ca", help="encrypted, checked by this file of certificates (PEM)")
+    parser.add_argument("--queue", type=int, default=300, help="lines kept while the broker is away [300]")
+    parser.add_argument("--patience", type=float, default=5.0, help="seconds for the last lines at the end [5]")
+    options = parser.parse_args()
+    if not re.fullmatch(r"[^/+#\s]+", options.stream_id):
+        parser.error(f"--stream-id is a part of a topic, without / + # and blanks, got {options.stream_id!r}")
+    try:
+        client = connect(options)
+    except (ImportError, OSError, ValueError) as error:
+        parser.error(f"cannot prepare the connection to {options.broker}: {error} (paho-mqtt comes with posesdk[mqtt])")
+    outbox = Outbox(client, f"{options.prefix}/{options.stream_id}", qos=options.qos, size=options.queue)
+    stop_as_interrupted()
+    try:
+        if options.source == "-":
+            for line in sys.stdin:
+                outbox.put(line.strip())
+            code = 0
+        else:
+            code = play(options, outbox)
+    except KeyboardInterrupt:
+        code = 130
+    except (PoseSDKError, ValueError) as error:
+        say(f"cannot run {options.source}: {error}")
+        code = 1
+    outbox.close(options.patience)
+    say(f"{outbox.sent} frames published, {outbox.dropped} dropped, {outbox.lost} lost")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
