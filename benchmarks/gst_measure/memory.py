@@ -2,6 +2,7 @@
 
 import gc
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -128,5 +129,5 @@ def count_leaks(program: str, cycles: int, model: str) -> dict[str, Any]:
     command = [sys.executable, program, "--traced-cycles", str(cycles), "--model", model]
     environment = ["env", *(f"{name}={value}" for name, value in traced.items())]
     done = subprocess.run([*environment, *command], capture_output=True, text=True, timeout=600, check=False)
-    alive = [line.split("object-alive", 1)[1] for line in done.stderr.splitlines() if "object-alive" in line]
+    alive = re.findall(r"object-alive, (type-name=\(string\)\w.*)", done.stderr)
     return {"cycles": cycles, "code": done.returncode, "alive": alive}
