@@ -261,9 +261,17 @@ def test_a_callback_may_close_its_own_client(gated, instance_id):
     (worker,) = [thread for thread in threading.enumerate() if thread.name == "posesdk gated"]
     future = hold(client, gated)
     waiting = submit(client, "waiting")
-    future.add_done_callback(lambda done: (client.drain(), client.close()))
+    returned = []
+
+    def close(done):
+        client.drain()
+        client.close()
+        returned.append(done.result())
+
+    future.add_done_callback(close)
     gated.let()
     worker.join(LIMIT)
+    assert returned == ["held"]
     assert not worker.is_alive()
     assert waiting.cancelled()
     assert gated.closed == 1
@@ -357,6 +365,33 @@ def test_a_batch_of_no_frames_is_refused(gated):
     with pytest.raises(ValueError, match="batch: expected at least 1, got 0"):
         open_client(ModelSettings(batch=0))
     assert gated.opened == 0
+
+
+def test_a_worker_that_closes_discards_what_waits():
+    entered, go, freed = threading.Event(), threading.Event(), []
+
+    def detect(jobs):
+        entered.set()
+        assert go.wait(LIMIT)
+        return [job.frame for job in jobs]
+
+    worker = Worker(detect, lambda: freed.append(True))
+    running, waiting = Job(frame("running"), None), Job(frame("waiting"), None)
+    worker.join("client")
+    worker.submit("client", running)
+    assert entered.wait(LIMIT)
+    worker.submit("client", waiting)
+    with ThreadPoolExecutor(1) as pool:
+        closing = pool.submit(worker.close)
+        with pytest.raises(CancelledError):
+            waiting.future.result(LIMIT)
+        assert not freed
+        go.set()
+        closing.result(LIMIT)
+    assert running.future.result(0) is running.frame
+    assert freed == [True]
+    with pytest.raises(RuntimeFault, match="closed"):
+        worker.submit("client", waiting)
 
 
 def test_a_worker_that_gets_too_few_results_says_so(gated):
