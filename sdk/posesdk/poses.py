@@ -164,8 +164,8 @@ class Poses:
             "model": self.model,
             "skeleton": self.skeleton.name,
             "persons": [
-                {"id": track, "score": _short(score), "box": _short(box), "keypoints": _short(person)}
-                for track, score, box, person in zip(ids, self.scores, self.boxes, points, strict=True)
+                {"id": track, "score": score, "box": box, "keypoints": person}
+                for track, score, box, person in zip(ids, *map(_short, (self.scores, self.boxes, points)), strict=True)
             ],
             "timing_ms": {stage: round(spent, 3) for stage, spent in self.timing.items()},
         }
@@ -251,7 +251,6 @@ def _read_only(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _short(values: NDArray[Any]) -> Any:
-    """The same numbers as Python floats with the fewest digits that name the float32."""
-    if np.ndim(values) == 0:
-        return float(str(values))
-    return [_short(value) for value in values]
+    """The same numbers as Python floats with the fewest digits that name the float32, all spelled in one call."""
+    texts = values.astype(np.str_).reshape(-1).tolist()
+    return np.array([float(text) for text in texts]).reshape(values.shape).tolist()

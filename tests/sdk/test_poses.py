@@ -168,6 +168,17 @@ def test_untracked_people_have_null_ids():
     assert Poses.from_dict(data).track_ids is None
 
 
+def test_to_dict_spells_each_number_as_numpy_does():
+    bits = np.random.default_rng(0).integers(0, 2**32, 6000, dtype=np.uint32).view(np.float32)
+    special = np.float32([0, -0.0, 1e-45, 3.4028235e38, 1e15, 1e16, 16777217, 0.1, 123.45])
+    numbers = np.concatenate([special, bits[np.isfinite(bits)]])[: 17 * 2 * 100].reshape(100, 17, 2)
+    poses = replace(some_poses(100), keypoints=numbers)
+    persons = poses.to_dict()["persons"]
+    for values, person in zip(poses.keypoints, persons, strict=True):
+        spelled = [repr(value) for point in person["keypoints"] for value in point[:2]]
+        assert spelled == [repr(float(str(value))) for value in values.reshape(-1)]
+
+
 def test_from_dict_refuses_another_version_or_skeleton():
     data = some_poses(1).to_dict()
     with pytest.raises(ValueError, match="schema version 1, got 2"):
