@@ -39,15 +39,18 @@ def run(
         GLib.timeout_add_seconds(5, stop)
         return False
 
+    def name_of(element: Gst.Object) -> str:
+        return next((source.name for source in sources if source.owns(element)), element.get_name())
+
     def heard(_: Gst.Bus, message: Gst.Message) -> None:
         if message.type == Gst.MessageType.ERROR and not any(source.take(message) for source in sources):
             if not message.src.has_as_ancestor(pipeline) and message.src is not pipeline:
                 return  # of a part that is gone
-            say(f"{message.src.get_name()}: {explain(message)}")
+            say(f"{name_of(message.src)}: {explain(*message.parse_error())}")
             status[0] = 1
             loop.quit()
         elif message.type == Gst.MessageType.WARNING:
-            say(f"{message.src.get_name()}: {message.parse_warning()[0].message}")
+            say(f"{name_of(message.src)}: {explain(*message.parse_warning())}")
         elif message.type == Gst.MessageType.EOS:
             loop.quit()
         elif message.type == Gst.MessageType.LATENCY:
@@ -58,6 +61,9 @@ def run(
             element.set_property("async", False)  # it would wait for a camera that is not there yet
 
     pipeline.connect("deep-element-added", no_preroll)
+    for element in pipeline.children:
+        if isinstance(element, Gst.Bin):
+            element.set_property("async-handling", True)  # nor may a bin such as hlssink2
     bus = pipeline.get_bus()
     bus.add_signal_watch()
     bus.connect("message", heard)

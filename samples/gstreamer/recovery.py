@@ -27,25 +27,33 @@ def uri_of(place: str) -> str:
     return Path(place).resolve().as_uri()
 
 
+FRAME = Gst.SECOND // 25
+"""Length of a frame that does not tell its own."""
+
+
 class Source:
     """Frames of one URI for `entry`, an element in `pipeline` whose sink pad never blocks for long (a leaky queue).
 
     A camera is built again after an error, the end of its stream, or `silence` seconds without a frame, which no
     property of rtspsrc tells: a camera that loses its power closes no connection. The waits double from 1 s up to
-    `longest_wait`. A file ends when it ends, or begins again with `loop`; `pace` plays it at its own speed.
+    `longest_wait`. A file ends when it ends, or begins again with `loop`; `pace` plays it at its own speed. `gapless`
+    takes the time without frames out of the stream: for files and segments, whose players would wait.
     """
 
     def __init__(
         self, pipeline: Gst.Pipeline, entry: Gst.Element, uri: str, *, name: str = "camera",
         silence: float = 10.0, longest_wait: float = 30.0, pace: bool = False, loop: bool = False,
+        gapless: bool = False,
     ) -> None:  # fmt: skip
         self.pipeline, self.pad, self.uri, self.name = pipeline, entry.get_static_pad("sink"), uri, name
-        self.silence, self.longest_wait, self.pace = silence, longest_wait, pace
+        self.silence, self.longest_wait, self.pace, self.gapless = silence, longest_wait, pace, gapless
         self.again = loop or not uri.startswith("file:")
         self.frames = self.restarts = self.failures = 0
         self.alive = self.ended = False
         self.last_frame = time.monotonic()
         self._bin: Gst.Bin | None = None
+        self._segment = Gst.Segment()
+        self._shift = self._end = 0
 
     def start(self) -> bool:
         """Builds the part of the camera and lets it run; False, so that it can be a timer's callback."""
@@ -76,12 +84,16 @@ class Source:
         self._remove()
         self.pad.send_event(Gst.Event.new_eos())
 
+    def owns(self, element: Gst.Object) -> bool:
+        """Whether an element is in the camera's part."""
+        return self._bin is not None and element.has_as_ancestor(self._bin)
+
     def take(self, message: Gst.Message) -> bool:
         """Whether the error is this source's own; then it is dealt with, unless it is the error of a file."""
-        if self._bin is None or not message.src.has_as_ancestor(self._bin):
+        if not self.owns(message.src):
             return False
-        if self.again:
-            self._lost(self._bin, explain(message))
+        if self.again and self._bin is not None:
+            self._lost(self._bin, explain(*message.parse_error()))
         return self.again
 
     def _set_up(self, _: Gst.Element, source: Gst.Element) -> None:
@@ -98,28 +110,43 @@ class Source:
             pad.link(sink)
 
     def _watch(self, pad: Gst.Pad, info: Gst.PadProbeInfo, part: Gst.Bin, sync: Gst.Element) -> Gst.PadProbeReturn:
-        """In the streaming thread: notes frames, holds the end back, moves times that begin at zero to now."""
+        """In the streaming thread: notes frames, holds the end back."""
+        if part is not self._bin:
+            return Gst.PadProbeReturn.DROP
         if info.type & Gst.PadProbeType.BUFFER:
+            buffer = info.get_buffer()
+            due = self._segment.to_running_time(Gst.Format.TIME, buffer.pts)
+            if not self.alive:
+                self.alive, self._shift = True, self._place(pad, sync, due)
+                GLib.idle_add(self._came, part)
             self.frames += 1
             self.last_frame = time.monotonic()
-            if not self.alive:
-                self.alive = True
-                GLib.idle_add(self._came, part)
+            self._end = due + self._shift + (FRAME if buffer.duration == Gst.CLOCK_TIME_NONE else buffer.duration)
             return Gst.PadProbeReturn.OK
         event = info.get_event()
         if event.type == Gst.EventType.SEGMENT:
-            query = Gst.Query.new_latency()
-            live = pad.peer_query(query) and query.parse_latency()[0]
-            sync.set_property("sync", self.pace and not live)
-            clock = self.pipeline.get_clock()
-            if not live and clock:
-                sync.get_static_pad("src").set_offset(clock.get_time() - self.pipeline.get_base_time())
+            self._segment = event.parse_segment().copy()
         elif event.type == Gst.EventType.EOS and self.again:
             GLib.idle_add(self._lost, part, "the stream ended")
             return Gst.PadProbeReturn.DROP
         elif event.type == Gst.EventType.EOS:
             self.ended = True
         return Gst.PadProbeReturn.OK
+
+    def _place(self, pad: Gst.Pad, sync: Gst.Element, due: int) -> int:
+        """Where the part's first frame belongs, as a shift of all its times in nanoseconds.
+
+        A camera's times are the pipeline's own; those of a file, and of a live stream over HTTP, begin at zero.
+        """
+        query, clock, shift = Gst.Query.new_latency(), self.pipeline.get_clock(), 0
+        live = pad.peer_query(query) and query.parse_latency()[0]
+        sync.set_property("sync", self.pace and not live)
+        if self.gapless and self._end:
+            shift = self._end - due
+        elif not live and clock:
+            shift = max(0, clock.get_time() - self.pipeline.get_base_time() - due)
+        sync.get_static_pad("src").set_offset(shift)
+        return int(shift)
 
     def _came(self, part: Gst.Bin) -> bool:
         if part is self._bin:
@@ -155,8 +182,7 @@ class Source:
             self.pipeline.remove(part)
 
 
-def explain(message: Gst.Message) -> str:
-    """What an error on the bus says, with the last line of its details: the one that names the cause."""
-    error, details = message.parse_error()
+def explain(error: GLib.Error, details: str | None) -> str:
+    """What an error or warning on the bus says, with the last line of its details: the one that names the cause."""
     last = (details or "").strip().rpartition("\n")[2]
     return error.message if not last or error.message in last else f"{error.message.strip()} {last}"

@@ -109,7 +109,8 @@ def main() -> int:
     options = parser.parse_args()
     register()
     uri, folder = uri_of(options.source), options.output
-    encode = encoder(H264, bits=1000 * options.bitrate, gop=options.segment * options.fps, wanted=options.encoder)
+    # A key frame a second. Those that hlssink2 itself asks for stay away after a camera came back (GStreamer 1.22).
+    encode = encoder(H264, bits=1000 * options.bitrate, gop=options.fps, wanted=options.encoder)
     folder.mkdir(parents=True, exist_ok=True)
     for old in (*folder.glob("segment*.ts"), folder / "playlist.m3u8", folder / "poses.json"):
         old.unlink(missing_ok=True)  # a player would begin with yesterday's
@@ -117,7 +118,7 @@ def main() -> int:
     pipeline = Gst.parse_launch(
         f"{head(uri, options, settings='draw=true')} ! {encode} ! h264parse config-interval=-1 ! hlssink2 "
         f"location={quoted(str(folder / 'segment%05d.ts'))} playlist-location={quoted(str(folder / 'playlist.m3u8'))} "
-        f"target-duration={options.segment} playlist-length={options.keep} "
+        f"send-keyframe-requests=false target-duration={options.segment} playlist-length={options.keep} "
         f"max-files={options.keep and options.keep + 4}"
     )
     record = options.poses.open("a") if options.poses else None
@@ -126,7 +127,8 @@ def main() -> int:
     if options.port is not None:
         serve(folder, options.port)
     entry = pipeline.get_by_name("pose-entry")
-    source = Source(pipeline, entry, uri, silence=options.silence, longest_wait=options.longest_wait)
+    patience = {"silence": options.silence, "longest_wait": options.longest_wait}
+    source = Source(pipeline, entry, uri, gapless=True, **patience)
     return run(pipeline, [source], seconds=options.seconds)
 
 
