@@ -6,7 +6,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
-from posesdk.gst.bindings import Gst, GstBase
+from posesdk.gst.bindings import Gst
 from posesdk.gst.faults import ElementFault
 from posesdk.gst.frames import draw_on, to_bgr
 from posesdk.gst.latency import LatencyReport, is_live
@@ -21,6 +21,9 @@ from posesdk.poses import FrameInfo, Poses
 from posesdk.video import Frame
 
 __all__ = ["PoseStream"]
+
+DROPPED = Gst.FlowReturn.CUSTOM_SUCCESS
+"""GST_BASE_TRANSFORM_FLOW_DROPPED: the frame goes nowhere. Python does not have that name."""
 
 FALLBACK_INTERVAL_NS = 33_333_333
 """Between the frames of a stream that does not say."""
@@ -108,7 +111,7 @@ class PoseStream:
         wanted = self._is_due(buffer)
         if self._mode == "drop" and (not wanted or self._is_late(buffer)):
             self.stats.count("dropped")
-            return GstBase.BASE_TRANSFORM_FLOW_DROPPED
+            return DROPPED
         if not wanted:
             self.stats.count("skipped")
         elif not self._infer(buffer):
