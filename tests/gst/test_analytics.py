@@ -113,6 +113,25 @@ def test_regions_hold_the_keypoints_as_dl_streamer_reads_them(gst):
         assert text.count("thumb_l") == 1
 
 
+def test_regions_are_scaled_with_their_frames(gst):
+    from posesdk.gst.roi import add_regions
+
+    caps = "video/x-raw,format=GRAY8,width=320,height=240,framerate=30/1"
+    pipeline = gst.parse_launch(
+        f"appsrc name=source caps={caps} ! videoscale ! video/x-raw,width=160,height=60 ! appsink name=sink"
+    )
+    buffer = gst.Buffer.new_wrapped(bytes(320 * 240))
+    add_regions(buffer, record_of(), [7, 8, None])
+    try:
+        pipeline.set_state(gst.State.PLAYING)
+        pipeline.get_by_name("source").emit("push-buffer", buffer)
+        sample = pipeline.get_by_name("sink").emit("try-pull-sample", 20 * gst.SECOND)
+    finally:
+        pipeline.set_state(gst.State.NULL)
+    found = [[one.x, one.y, one.w, one.h] for one in regions(sample.get_buffer(), (7, 8))]
+    assert found == [[x // 2, y // 4, w // 2, h // 4] for x, y, w, h in BOXES[:2]]
+
+
 def test_arrays_of_a_region_have_the_types_that_c_reads(gst):
     """DL Streamer takes dims as uint and scores as float; another type would be a critical warning there."""
     from posesdk.gst.roi import add_regions

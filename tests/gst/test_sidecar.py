@@ -232,6 +232,32 @@ def test_video_goes_beside_the_lines(gst, run, tmp_path):
     assert len(path.read_text().splitlines()) == 3
 
 
+def test_signal_message_and_line_are_one_text(gst, converted_bundle, tmp_path):
+    path = tmp_path / "poses.jsonl"
+    pipeline = gst.parse_launch(
+        f"videotestsrc pattern=smpte num-buffers=3 ! video/x-raw,format=NV12,width=96,height=64 ! "
+        f"logocappose name=pose model={converted_bundle} runtime=onnxruntime threads=1 mode=sync messages=true "
+        f"score-threshold=0 stream-id=cam ! logocapposejson ! filesink location={path}"
+    )
+    signals, messages = [], []
+    pipeline.get_by_name("pose").connect("poses", lambda element, pts, text: signals.append(text))
+    wanted = gst.MessageType.ELEMENT | gst.MessageType.EOS | gst.MessageType.ERROR
+    try:
+        pipeline.set_state(gst.State.PLAYING)
+        while message := pipeline.get_bus().timed_pop_filtered(60 * gst.SECOND, wanted):
+            if message.type != gst.MessageType.ELEMENT:
+                break
+            messages.append(message.get_structure().get_string("json"))
+        assert message is not None
+        assert message.type == gst.MessageType.EOS, message.parse_error()
+    finally:
+        pipeline.set_state(gst.State.NULL)
+    lines = path.read_text().splitlines()
+    assert lines == signals == messages
+    assert [json.loads(line)["index"] for line in lines] == [0, 1, 2]
+    assert all(json.loads(line)["persons"] for line in lines)
+
+
 def test_damaged_poses_are_an_error_on_the_bus(gst, sidecar, monkeypatch):
     monkeypatch.setattr("posesdk.gst.meta.META_VERSION", 2)
     buffer = frame(gst, 0, record_of(0))
