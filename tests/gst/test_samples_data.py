@@ -376,3 +376,50 @@ def test_pipeline_runs_on_while_the_broker_is_away(broker, inbox, shared, conver
     assert indices[-1] == 199
     assert list(dict.fromkeys(indices)) == sorted(set(indices))  # QoS 1: some may come twice
     assert ", 0 dropped, 0 lost" in rest
+
+
+@needs_gstreamer
+def test_people_in_gstreamers_own_metadata_are_those_of_the_json(shared, converted_bundle):
+    from posesdk.gst import analytics
+
+    video = shared("data", "videos", "two_people_1080p28.mp4")
+    done = _run("analytics_interop", str(video), "--model", str(converted_bundle))
+    assert done.returncode == 0, done.stderr
+    assert "all equal the JSON" in done.stderr
+    reports = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [report["index"] for report in reports] == list(range(72))
+    assert max(len(report["regions"]) for report in reports) > 1
+    if (missing := analytics.why_unavailable()) is None:
+        assert all(report["detections"] == report["regions"] for report in reports)
+    else:
+        assert f"no GstAnalytics: {missing}" in done.stderr
+
+
+@needs_gstreamer
+def test_boxes_in_whole_pixels_hold_their_people():
+    whole = _load("analytics_interop").whole
+    people = [[10.4, 20.6, 29.5, 41.0], [-7.2, 100.0, 30.0, 500.0], [-20.0, 5.0, -9.0, 50.0]]
+    data = {"width": 320, "height": 240, "persons": [{"box": box} for box in people]}
+    assert whole(data) == [[10, 21, 20, 21], [0, 100, 31, 140]]  # the third is outside
+
+
+@needs_gstreamer
+def test_difference_to_the_json_is_told(shared, converted_bundle):
+    """The comparison can fail: where the JSON says a box that is a pixel off, every frame with people differs."""
+    video = shared("data", "videos", "two_people_1080p28.mp4")
+    change = "module.whole = lambda data: [[x + 1, *rest] for x, *rest in right(data)]"
+    code = f"""
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("analytics_interop", {str(SAMPLES / "analytics_interop.py")!r})
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+right = module.whole
+{change}
+sys.argv[1:] = [{str(video)!r}, "--model", {str(converted_bundle)!r}]
+sys.exit(module.main())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=LIMIT, env=ENVIRONMENT, check=False
+    )
+    assert done.returncode == 1
+    assert "frames differ from the JSON" in done.stderr
