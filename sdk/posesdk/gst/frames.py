@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from posesdk.draw import Canvas, Color, Palette, draw_person, person_extent
 from posesdk.gst.layout import Layout
-from posesdk.poses import Poses
+from posesdk.poses import Pose, Poses
 
 __all__ = ["Memory", "draw_on", "to_bgr"]
 
@@ -62,21 +62,29 @@ def draw_on(memory: Memory, layout: Layout, poses: Poses, *, boxes: bool = False
     planes = plane_views(memory, layout)
     if not planes[0].flags.writeable:
         raise ValueError("cannot draw on read-only memory: map the buffer for reading and writing")
-    size = layout.height, layout.width
     palette = palette_of(layout.format, layout.luma, layout.full_range)
     for pose in reversed(list(poses)):  # the best person last, on top
-        if len(planes) == 1:
-            draw_person(Canvas(planes[0], size, palette=palette), pose, boxes=boxes, scores=scores)
-            continue
-        left, top, right, bottom = person_extent(pose, size, boxes=boxes, scores=scores)
-        if left < right and top < bottom:
-            left, top = left // 2 * 2, top // 2 * 2
-            luma, *chroma = planes
-            part = [luma[top:bottom, left:right]]
-            part += [plane[top // 2 : (bottom + 1) // 2, left // 2 : (right + 1) // 2] for plane in chroma]
-            yuv = join_yuv(part[0], part[1:])
-            draw_person(Canvas(yuv, size, (left, top), palette), pose, boxes=boxes, scores=scores)
-            write_yuv(yuv, part)
+        if len(planes) > 1:
+            _draw_on_yuv(planes, palette, pose, boxes=boxes, scores=scores)
+        else:
+            canvas = Canvas(planes[0], (layout.height, layout.width), palette=palette)
+            draw_person(canvas, pose, boxes=boxes, scores=scores)
+
+
+def _draw_on_yuv(planes: list[Bytes], palette: Palette, pose: Pose, *, boxes: bool, scores: bool) -> None:
+    """Only on the part of the planes that the person takes, as all its Y, U, V are joined for it."""
+    luma, *chroma = planes
+    height, width = luma.shape
+    left, top, right, bottom = person_extent(pose, (height, width), boxes=boxes, scores=scores)
+    if right <= left or bottom <= top:
+        return
+    left, top = left // 2 * 2, top // 2 * 2  # whole samples of chroma
+    right, bottom = min(right + right % 2, width), min(bottom + bottom % 2, height)
+    halves = slice(top // 2, (bottom + 1) // 2), slice(left // 2, (right + 1) // 2)
+    part = [luma[top:bottom, left:right], *(plane[halves] for plane in chroma)]
+    yuv = join_yuv(part[0], part[1:])
+    draw_person(Canvas(yuv, (height, width), (left, top), palette), pose, boxes=boxes, scores=scores)
+    write_yuv(yuv, part)
 
 
 def plane_views(memory: Memory, layout: Layout) -> list[Bytes]:
