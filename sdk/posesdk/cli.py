@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from posesdk._version import __version__
+from posesdk.gst.command import app as gst_app
 from posesdk.interrupts import stop_as_interrupted
 from posesdk.terminal import USAGE, TerminalHandler, reporting, show_error, show_line, show_text
 from posesdk_runtimes.errors import EnvironmentFault, GateError
@@ -27,6 +28,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # boxes cut option names short on a terminal of 80 columns, and break errors into lines
 )
+
+app.add_typer(gst_app)
 
 
 def _version(wanted: bool) -> None:

@@ -2,11 +2,11 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["held_back", "stop_as_interrupted"]
+__all__ = ["counted", "held_back", "stop_as_interrupted"]
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 """Ctrl-C, a service manager's stop, a terminal that is closed; not every system has all of them."""
@@ -41,6 +41,30 @@ def held_back() -> Iterator[None]:
             signal.signal(number, signal.default_int_handler)
     if held:
         raise KeyboardInterrupt
+
+
+@contextmanager
+def counted() -> Iterator[Callable[[], int]]:
+    """Counts these signals instead of raising, for code that calls back from C, where an exception gets lost.
+
+    Gives the count so far. The third one ends the process as if nobody had asked. Only in the main thread.
+    """
+    seen: list[int] = []
+
+    def count(number: int, frame: FrameType | None) -> None:
+        seen.append(number)
+        if len(seen) > 1:
+            signal.signal(number, signal.SIG_DFL)
+
+    replaced = {number: signal.getsignal(number) for number in _numbers()}
+    replaced = {number: handler for number, handler in replaced.items() if handler is signal.default_int_handler}
+    try:
+        for number in replaced:
+            signal.signal(number, count)
+        yield lambda: len(seen)
+    finally:
+        for number, handler in replaced.items():
+            signal.signal(number, handler)
 
 
 def _numbers() -> list[int]:
