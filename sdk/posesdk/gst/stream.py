@@ -126,7 +126,7 @@ class PoseStream:
         It waits for what `_receive` sets: a future wakes who waits for it before it runs its callbacks.
         """
         arrived = self._arrived = threading.Event()
-        self._submit(buffer).add_done_callback(lambda done: arrived.set())
+        self._submit(buffer, arrived)
         if self._mode == "skip":
             return True
         if not self._flushing:
@@ -161,7 +161,7 @@ class PoseStream:
             interval = Gst.SECOND * self._info.fps_d // self._info.fps_n
         return self._lateness.is_late(now, due, interval)
 
-    def _submit(self, buffer: Any) -> "Future[Poses]":
+    def _submit(self, buffer: Any, arrived: threading.Event) -> None:
         layout = self._layout(buffer)
         with buffer.map(Gst.MapFlags.READ) as memory:
             image = to_bgr(memory.data, layout)
@@ -175,8 +175,12 @@ class PoseStream:
             max_people=self._element.value("max-people"),
         )
         epoch, taken = self._epoch, time.monotonic_ns()
-        future.add_done_callback(lambda done: self._receive(done, epoch, pts, taken))
-        return future
+
+        def receive(done: "Future[Poses]") -> None:
+            self._receive(done, epoch, pts, taken)
+            arrived.set()  # not in a callback of its own, which runs at once where the future is done by then
+
+        future.add_done_callback(receive)
 
     def _layout(self, buffer: Any) -> Layout:
         return layout_of(buffer, self._info)
