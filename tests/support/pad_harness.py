@@ -58,7 +58,12 @@ class PadHarness:
         return self.element.set_state(state)
 
     def stop(self):
-        return self.element.set_state(Gst.State.NULL)
+        """Stops the element and forgets the events that were sent: a start after it begins anew."""
+        result = self.element.set_state(Gst.State.NULL)
+        self.source.set_active(False)
+        self.source.set_active(True)
+        self._segment = False
+        return result
 
     def close(self):
         """Stops the element and lets go of it."""
