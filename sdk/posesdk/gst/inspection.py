@@ -20,11 +20,19 @@ _NUMBERS = {
     "gfloat": "Float",
     "gdouble": "Double",
 }
+_RANKS = (Gst.Rank.NONE, Gst.Rank.MARGINAL, Gst.Rank.SECONDARY, Gst.Rank.PRIMARY)
+_FLAGS = (
+    (GObject.ParamFlags.READABLE, "readable"),
+    (GObject.ParamFlags.WRITABLE, "writable"),
+    (GObject.ParamFlags.DEPRECATED, "deprecated"),
+    (Gst.PARAM_CONTROLLABLE, "controllable"),
+)
 _MUTABLE = (
     (Gst.PARAM_MUTABLE_PLAYING, "changeable in NULL, READY, PAUSED or PLAYING state"),
     (Gst.PARAM_MUTABLE_PAUSED, "changeable only in NULL, READY or PAUSED state"),
     (Gst.PARAM_MUTABLE_READY, "changeable only in NULL or READY state"),
 )
+_SYSTEM_MEMORY = Gst.CapsFeatures.from_string("memory:SystemMemory")
 _AVAILABILITY = {
     Gst.PadPresence.ALWAYS: "Always",
     Gst.PadPresence.SOMETIMES: "Sometimes",
@@ -42,12 +50,12 @@ def list_elements() -> Iterator[str]:
 def describe_element(name: str) -> str:
     """Everything about an element, ending in a line break. Raises ValueError where there is none of that name."""
     factory = Gst.ElementFactory.find(name)
-    element = factory.create(None) if factory is not None else None
+    element = factory.create(f"{name}0") if factory is not None else None
     if element is None:
         raise ValueError(f'cannot describe it: no element "{name}"{advice_for(f"""no element "{name}" """)}')
-    parts = (_factory(factory), _plugin(factory), _hierarchy(type(element)), _templates(factory), _pads(element))
-    lines = [line for part in (*parts, _properties(element), _signals(type(element))) for line in (*part, "")]
-    return "\n".join(lines[:-1]) + "\n"
+    parts = [_factory(factory), _plugin(factory), _hierarchy(element), _templates(factory), _pads(element)]
+    texts = ["\n".join(part) for part in (*parts, _properties(element), _signals(element))]
+    return "\n\n".join(filter(None, texts)) + "\n"
 
 
 def _row(name: str, text: object) -> str:
@@ -56,9 +64,9 @@ def _row(name: str, text: object) -> str:
 
 def _factory(factory: Any) -> Iterator[str]:
     yield "Factory Details:"
-    rank = factory.get_rank()
-    named = {int(Gst.Rank.NONE): "none", int(Gst.Rank.MARGINAL): "marginal", int(Gst.Rank.SECONDARY): "secondary"}
-    yield _row("Rank", f"{named.get(rank, 'primary' if rank == Gst.Rank.PRIMARY else 'unknown')} ({rank})")
+    rank = int(factory.get_rank())
+    floor, word = max((int(known), known.value_nick) for known in _RANKS if int(known) <= rank)
+    yield _row("Rank", f"{word} ({rank})" if floor == rank else f"{word} + {rank - floor} ({rank})")
     for key in _METADATA:
         yield _row(key, factory.get_metadata(key.lower()))
 
@@ -76,17 +84,22 @@ def _plugin(factory: Any) -> Iterator[str]:
     yield _row("License", plugin.get_license())
 
 
-def _hierarchy(element: Any) -> Iterator[str]:
-    kinds = [element.__gtype__]
+def _kinds(element: Any) -> list[Any]:
+    """The element's type and the ones that it is made from, up to GObject."""
+    kinds = [type(element).__gtype__]
     while kinds[-1].name != "GObject":
         kinds.append(kinds[-1].parent)
-    for depth, kind in enumerate(reversed(kinds)):
+    return kinds
+
+
+def _hierarchy(element: Any) -> Iterator[str]:
+    for depth, kind in enumerate(reversed(_kinds(element))):
         yield kind.name if depth == 0 else f"{' ' * (6 * depth - 5)}+----{kind.name}"
 
 
 def _templates(factory: Any) -> Iterator[str]:
     yield "Pad Templates:"
-    for template in factory.get_static_pad_templates():
+    for template in reversed(factory.get_static_pad_templates()):
         yield f"  {template.direction.value_nick.upper()} template: '{template.name_template}'"
         yield f"    Availability: {_AVAILABILITY[template.presence]}"
         yield "    Capabilities:"
@@ -99,7 +112,7 @@ def _caps(caps: Any) -> Iterator[str]:
         return
     for index in range(caps.get_size()):
         structure, features = caps.get_structure(index), caps.get_features(index)
-        plain = features is None or features.is_equal(Gst.CapsFeatures.from_string("memory:SystemMemory"))
+        plain = features is None or (not features.is_any() and features.is_equal(_SYSTEM_MEMORY))
         yield f"      {structure.get_name()}" + ("" if plain else f"({features.to_string()})")
         for name, text in _fields(structure):
             yield f"{name:>23}: {text}"
@@ -141,28 +154,33 @@ def _properties(element: Any) -> Iterator[str]:
 
 
 def _flags(spec: Any) -> str:
-    known = ((GObject.ParamFlags.READABLE, "readable"), (GObject.ParamFlags.WRITABLE, "writable"))
     bits = int(spec.flags)
-    words = [word for flag, word in known if bits & int(flag)]
-    words += [next((word for flag, word in _MUTABLE if bits & int(flag)), "")]
-    return ", ".join(filter(None, words))
+    words = [word for flag, word in _FLAGS if bits & int(flag)]
+    return ", ".join(words + [word for flag, word in _MUTABLE if bits & int(flag)][:1])
 
 
 def _kind(spec: Any, element: Any) -> str:
+    """The type, its range, and the value of a new element, which may differ from the class's own default."""
     kind = spec.value_type
+    plain = kind.name in _NUMBERS or kind in (GObject.TYPE_BOOLEAN, GObject.TYPE_STRING) or kind.is_a(GObject.TYPE_ENUM)
+    readable = plain and int(spec.flags) & int(GObject.ParamFlags.READABLE)
+    default = element.get_property(spec.name) if readable else spec.default_value
     if kind.name in _NUMBERS:
-        return f"{_NUMBERS[kind.name]}. Range: {spec.minimum} - {spec.maximum} Default: {spec.default_value}"
+        least, most, default = (_number(value) for value in (spec.minimum, spec.maximum, default))
+        return f"{_NUMBERS[kind.name]}. Range: {least} - {most} Default: {default}"
     if kind == GObject.TYPE_BOOLEAN:
-        return f"Boolean. Default: {str(spec.default_value).lower()}"
+        return f"Boolean. Default: {str(default).lower()}"
     if kind == GObject.TYPE_STRING:
-        shown = element.get_name() if spec.name == "name" else spec.default_value
-        return "String. Default: " + ("null" if shown is None else f'"{shown}"')
+        return "String. Default: " + ("null" if default is None else f'"{default}"')
     if kind.is_a(GObject.TYPE_ENUM):
-        default = spec.default_value
         return f'Enum "{kind.name}" Default: {int(default)}, "{default.value_nick}"'
     if kind.is_a(GObject.TYPE_OBJECT):
         return f'Object of type "{kind.name}"'
     return f'Boxed pointer of type "{kind.name}"' if kind.is_a(GObject.TYPE_BOXED) else f'Value of type "{kind.name}"'
+
+
+def _number(value: float) -> str:
+    return f"{value:.7g}" if isinstance(value, float) else str(value)
 
 
 def _choices(spec: Any) -> list[str]:
@@ -173,10 +191,11 @@ def _choices(spec: Any) -> list[str]:
 
 
 def _signals(element: Any) -> Iterator[str]:
-    yield "Element Signals:"
-    queries = [GObject.signal_query(number) for number in GObject.signal_list_ids(element.__gtype__)]
-    if not queries:
-        yield "  none"
+    """Those of the element itself: not what every element, bin and object has."""
+    kinds = [kind for kind in _kinds(element) if not GObject.type_is_a(Gst.Bin.__gtype__, kind)]
+    queries = [GObject.signal_query(number) for kind in kinds for number in GObject.signal_list_ids(kind)]
+    if queries:
+        yield "Element Signals:"
     for query in queries:
         named = [f"{kind.name} arg{index}" for index, kind in enumerate(query.param_types)]
         arguments = ", ".join(("GstElement* object", *named, "gpointer user_data"))

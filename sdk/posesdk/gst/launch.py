@@ -17,7 +17,9 @@ TURN = 100 * Gst.MSECOND
 """How long the bus is waited for before signals and the main context have their turn."""
 
 LONGEST_END = 10.0
-"""Seconds in which an end of stream that was asked for must arrive at the sinks."""
+"""Seconds in which an end of stream that was asked for must arrive at all sinks."""
+LONGEST_END_OF_REST = 3.0
+"""The same after an error: the branch that failed may let no end through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,7 @@ class _Run:
             self._interrupts = interrupts
             self._end(INTERRUPTED, "interrupted")
         if self._ending is not None and self._code is None and time.monotonic() > self._ending[1]:
-            show_line(f"posesdk: warning: no end of stream within {LONGEST_END:.0f} s", err=True)
+            show_line("posesdk: warning: the end of the stream did not reach every sink in time", err=True)
             self._code = self._ending[0]
 
     def _end(self, code: int, why: str) -> None:
@@ -139,7 +141,7 @@ class _Run:
             self._say(why)
             return
         self._say(f"{why}: waiting for the end of the stream (Ctrl-C again to stop at once)")
-        self._ending = (code, time.monotonic() + LONGEST_END)
+        self._ending = (code, time.monotonic() + (LONGEST_END if code == INTERRUPTED else LONGEST_END_OF_REST))
         self._pipeline.send_event(Gst.Event.new_eos())
 
     def _on_eos(self, message: Any) -> None:
@@ -149,7 +151,8 @@ class _Run:
 
     def _on_error(self, message: Any) -> None:
         report(message, verbose=self._options.verbose)
-        self._end(exit_code(message), "stopped by an error")
+        if self._ending is None:  # what follows from the first one, or from the end itself, ends nothing
+            self._end(exit_code(message), "stopped by an error")
 
     def _on_warning(self, message: Any) -> None:
         report(message, verbose=self._options.verbose)
