@@ -1,0 +1,281 @@
+"""From NULL to PLAYING and back, shared models, what stays of an element that is gone, and plain GStreamer programs."""
+
+import gc
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import weakref
+from pathlib import Path
+
+import pytest
+
+from posesdk.gst import why_unavailable
+
+reason = why_unavailable()
+pytestmark = pytest.mark.skipif(reason is not None, reason=reason or "")
+
+FRAME = 1_000_000_000 // 30
+INSPECTION = Path(__file__).with_name("logocappose.inspect.txt")
+
+
+def record_of(buffer):
+    from posesdk.gst.meta import record_from_buffer
+
+    return record_from_buffer(buffer)
+
+
+def push(one, picture, pts=0):
+    from posesdk.gst.bindings import Gst
+
+    flow = one.push(picture, pts)
+    assert flow == Gst.FlowReturn.OK, [message.parse_error() for message in one.messages(Gst.MessageType.ERROR)]
+
+
+@pytest.fixture
+def loads(monkeypatch):
+    """What happened to Detectors: "open" and "close", in order."""
+    from posesdk.detector import Detector
+
+    happened = []
+
+    def noting(word, method):
+        def run(self, *args, **named):
+            happened.append(word)
+            return method(self, *args, **named)
+
+        return run
+
+    monkeypatch.setattr(Detector, "__init__", noting("open", Detector.__init__))
+    monkeypatch.setattr(Detector, "close", noting("close", Detector.close))
+    return happened
+
+
+def test_the_model_is_loaded_at_the_start_and_freed_at_the_stop_each_time(harness, picture, loads):
+    one = harness(mode="sync")
+    assert loads == []
+    for turn in range(1, 4):
+        one.start()
+        assert loads == ["open", "close"] * (turn - 1) + ["open"]
+        one.set_format("RGB", 96, 64)
+        push(one, picture(turn))
+        one.stop()
+        assert loads == ["open", "close"] * turn
+    assert [record_of(buffer).index for buffer in one.buffers] == [0, 0, 0]
+
+
+def test_every_run_counts_anew(harness, picture):
+    one = harness(mode="sync")
+    for _ in range(2):
+        one.start()
+        one.set_format("RGB", 96, 64)
+        push(one, picture())
+        assert json.loads(one.element.get_property("stats"))["frames"] == 1
+        one.stop()
+
+
+def test_elements_with_one_instance_id_load_one_model(harness, picture, loads):
+    first, second, third = (harness(mode="sync", instance_id=name) for name in ("one", "one", "another"))
+    for one in (first, second, third):
+        one.start()
+        one.set_format("RGB", 96, 64)
+    assert loads == ["open", "open"]
+    push(first, picture(1))
+    push(second, picture(1))
+    assert record_of(first.buffers[0]).to_dict()["persons"] == record_of(second.buffers[0]).to_dict()["persons"]
+    first.stop()
+    assert "close" not in loads
+    push(second, picture(2))
+    second.stop()
+    assert loads == ["open", "open", "close"]
+
+
+def test_an_instance_id_is_free_for_other_settings_when_its_last_element_has_stopped(harness):
+    from posesdk.gst.bindings import Gst
+
+    first = harness(instance_id="again")
+    first.start()
+    first.stop()
+    assert harness(instance_id="again", threads=2).start() == Gst.StateChangeReturn.SUCCESS
+
+
+def test_elements_that_share_a_model_keep_their_own_thresholds(harness, picture):
+    loose, strict = (harness(mode="sync", instance_id="one", score_threshold=score) for score in (0.0, 1.0))
+    for one in (loose, strict):
+        one.start()
+        one.set_format("RGB", 96, 64)
+        push(one, picture())
+    assert len(record_of(loose.buffers[0]).scores) > 0
+    assert len(record_of(strict.buffers[0]).scores) == 0
+
+
+@pytest.mark.parametrize("mode", ["sync", "skip", "drop"])
+def test_stopping_while_the_model_is_busy_ends_when_that_frame_does(playing, picture, model, in_background, mode):
+    from posesdk.gst.bindings import Gst
+
+    one = playing(mode=mode)
+    model.hold()
+    pushed = in_background(one.push, picture(), 0)
+    model.wait_until_busy()
+    stopped = in_background(one.element.set_state, Gst.State.NULL)
+    model.let()
+    assert stopped() == Gst.StateChangeReturn.SUCCESS
+    pushed()
+
+
+def test_stopping_drops_what_waits_for_the_model(playing, picture, model, in_background):
+    from posesdk.gst.bindings import Gst
+
+    one = playing(mode="skip")
+    model.hold()
+    before = model.runs
+    push(one, picture(0), 0)
+    model.wait_until_busy()
+    push(one, picture(1), FRAME)
+    stopped = in_background(one.element.set_state, Gst.State.NULL)
+    model.let()
+    assert stopped() == Gst.StateChangeReturn.SUCCESS
+    assert model.runs - before <= 2
+
+
+@pytest.mark.parametrize("mode", ["sync", "skip"])
+def test_elements_are_freed_with_everything_that_they_hold(harness, picture, mode):
+    gone, freed = [], []
+    for turn in range(20):
+        one = harness(mode=mode, messages=True, instance_id="shared" if turn % 2 else "")
+        one.start()
+        one.set_format("RGB", 96, 64)
+        push(one, picture(turn))
+        one.element.weak_ref(lambda: freed.append(1))
+        gone.append(weakref.ref(one.element))
+        one.close()
+        del one.buffers[:]
+    gc.collect()
+    assert [one() for one in gone] == [None] * 20
+    assert len(freed) == 20
+
+
+PIPELINES = """
+import gc, sys
+import posesdk.gst
+posesdk.gst.register()
+from posesdk.gst.bindings import Gst
+for turn in range(4):
+    for mode in ("sync", "skip"):
+        text = (
+            "videotestsrc num-buffers=3 pattern=ball ! video/x-raw, format=RGB, width=96, height=64 "
+            f"! logocappose name=pose mode={mode} model={sys.argv[1]} runtime=onnxruntime threads=1 "
+            "messages=true draw=true attach=custom+roi ! fakesink"
+        )
+        pipeline = Gst.parse_launch(text)
+        pipeline.set_state(Gst.State.PLAYING)
+        ends = Gst.MessageType.EOS | Gst.MessageType.ERROR
+        message = pipeline.get_bus().timed_pop_filtered(60 * Gst.SECOND, ends)
+        print(message.type == Gst.MessageType.EOS, pipeline.get_by_name("pose").props.stats)
+        pipeline.set_state(Gst.State.NULL)
+        pipeline.get_bus().set_flushing(True)
+        del pipeline, message
+        gc.collect()
+Gst.deinit()
+"""
+
+
+def program(arguments, tmp_path, **environment):
+    """Runs a program with a GStreamer registry of its own; its output, errors included."""
+    known = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    settings = {"GST_REGISTRY": str(tmp_path / "registry.bin"), "PYTHONPATH": path, "GST_DEBUG_NO_COLOR": "1"}
+    return subprocess.run(
+        arguments, env={**known, **settings, **environment}, capture_output=True, text=True, timeout=120
+    )
+
+
+def test_the_tracer_of_leaks_finds_none(converted_bundle, tmp_path):
+    done = program(
+        [sys.executable, "-c", PIPELINES, str(converted_bundle)],
+        tmp_path,
+        GST_TRACERS="leaks",
+        GST_DEBUG="GST_TRACER:7",
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["True"] * 8
+    leaks = [line for line in done.stderr.splitlines() if "object-alive" in line and "type-name" in line]
+    alive = [found.group(1) for line in leaks if (found := re.search(r"type-name=\(string\)(\w+)", line))]
+    assert alive == []
+
+
+@pytest.fixture
+def plain(tmp_path, converted_bundle):
+    """`plain(program, *arguments)`: GStreamer's own program finds the elements by the path of their shims."""
+    import posesdk.gst
+
+    if shutil.which("gst-launch-1.0") is None:
+        pytest.skip("needs gst-launch-1.0: apt-get install gstreamer1.0-tools")
+    python = str(Path(sys.executable).parent)
+
+    def run(name, *arguments, **environment):
+        path = os.pathsep.join([python, os.environ.get("PATH", "")])
+        return program(
+            [name, *arguments], tmp_path, GST_PLUGIN_PATH=str(posesdk.gst.plugin_path()), PATH=path, **environment
+        )
+
+    if "logocappose" not in run("gst-inspect-1.0", "python").stdout:
+        pytest.skip("needs GStreamer's plugin loader: apt-get install gstreamer1.0-python3-plugin-loader")
+    return run
+
+
+SOURCE = ["videotestsrc", "num-buffers=3", "!", "video/x-raw,", "format=RGB,", "width=96,", "height=64", "!"]
+
+
+def test_gst_launch_finds_people_through_the_shim(plain, converted_bundle):
+    element = ["logocappose", f"model={converted_bundle}", "runtime=onnxruntime", "messages=true"]
+    done = plain("gst-launch-1.0", "-m", *SOURCE, *element, "!", "fakesink")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("logocappose, json=") == 3
+    assert "Got EOS" in done.stdout
+
+
+def test_gst_launch_names_a_model_that_is_not_there(plain):
+    done = plain("gst-launch-1.0", *SOURCE, "logocappose", "model=/nowhere/x.posebundle", "!", "fakesink")
+    assert done.returncode != 0
+    assert "/nowhere/x.posebundle" in done.stderr
+
+
+def test_without_numpy_the_element_is_there_and_names_the_package(plain, tmp_path, converted_bundle):
+    hiding = tmp_path / "hiding"
+    hiding.mkdir()
+    (hiding / "numpy.py").write_text("raise ModuleNotFoundError(\"No module named 'numpy'\", name='numpy')\n")
+    path = os.pathsep.join([str(hiding), *(entry for entry in sys.path if entry)])
+    registry = str(tmp_path / "without-numpy.bin")
+    found = plain("gst-inspect-1.0", "logocappose", PYTHONPATH=path, GST_REGISTRY=registry)
+    assert "Filter/Analyzer/Video" in found.stdout
+    done = plain(
+        "gst-launch-1.0",
+        *SOURCE,
+        "logocappose",
+        f"model={converted_bundle}",
+        "!",
+        "fakesink",
+        PYTHONPATH=path,
+        GST_REGISTRY=registry,
+    )
+    assert done.returncode != 0
+    assert "numpy" in done.stderr
+    assert "pip install" in done.stderr
+    assert done.stderr.count("ERROR: from element") == 1
+
+
+def test_gst_inspect_shows_what_it_did_before(plain, tmp_path):
+    shown = normalised(plain("gst-inspect-1.0", "logocappose").stdout)
+    new = tmp_path / INSPECTION.name
+    new.write_text(shown)
+    assert shown == INSPECTION.read_text(), f"where the change is meant: cp {new} {INSPECTION}"
+
+
+def normalised(text):
+    """Without the plugin, which is the loader's and names its version, and without GStreamer's way of indenting."""
+    text = text[: text.index("Plugin Details")] + text[text.index("GObject\n") :]
+    lines = (re.sub(r"[ \t]+", " ", line).strip() for line in text.splitlines())
+    return "".join(f"{line}\n" for line in lines if line)
