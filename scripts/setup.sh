@@ -45,8 +45,10 @@ install_system_packages() {
         return
     fi
     say "installing ${missing[*]} with apt"
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    if ! { apt-get update -qq &&
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null; }; then
+        say "apt failed; going on without: ${missing[*]}"
+    fi
 }
 
 fingerprint() {
@@ -90,11 +92,13 @@ make_tflite_environment() {
 
 wanted=$(fingerprint)
 if [ -x "$venv/bin/python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
+    scripts/gstreamer.sh "$venv" # packages come and go without a change here
     exit 0
 fi
 install_system_packages
 usable || make_venv
 install_python_packages
 make_tflite_environment
+scripts/gstreamer.sh "$venv"
 printf '%s\n' "$wanted" >"$stamp"
 say "done in ${SECONDS} s"
