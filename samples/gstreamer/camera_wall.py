@@ -11,11 +11,12 @@ import math
 import sys
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import cv2
 import numpy as np
 from encoders import H264, VP8, encoder
-from reconnect import add_options, head, quoted, run
+from reconnect import add_options, head, quoted, run, window
 from recovery import Source, uri_of
 
 from posesdk.gst import register
@@ -23,6 +24,11 @@ from posesdk.gst.bindings import GLib, Gst
 
 BAR = 32
 """Height of the line with a camera's name above its picture, in pixels."""
+FILES = {
+    ".mp4": (H264, "h264parse ! mp4mux fragment-duration=1000 fragment-mode=first-moov-then-finalise"),
+    ".webm": (VP8, "webmmux"),
+}
+"""By the end of a file's name: encoders and container; a crash leaves a file that plays."""
 DIM = 0.3
 """What is left of a tile's brightness while its camera is away."""
 
@@ -90,10 +96,24 @@ def describe(tiles: list[Tile], options: argparse.Namespace, size: tuple[int, in
         f"appsrc name=board is-live=true do-timestamp=true format=time max-bytes=20000000 "
         f"caps=video/x-raw,format=BGR,width={size[0]},height={size[1]},{rate} ! videoconvert ! wall.sink_0"
     )
-    wall = (
-        f"compositor name=wall background=black {' '.join(pads)} ! video/x-raw,width={size[0]},height={size[1]},{rate}"
-    )
+    # Format and colors are held: the compositor would take those of the first picture, and change them with the next.
+    caps = f"video/x-raw,format=I420,colorimetry=bt709,width={size[0]},height={size[1]},{rate}"
+    wall = f"compositor name=wall background=black {' '.join(pads)} ! {caps}"
     return " ".join([f"{wall} ! queue ! {sink}", board, *branches])
+
+
+def output(options: argparse.Namespace) -> str:
+    """The end of the pipeline."""
+    if options.output == "window":
+        return window()
+    if options.output == "none":
+        return "fakesink sync=true async=false"
+    if (kind := Path(options.output).suffix) not in FILES:
+        sys.exit(f"--output {options.output}: expected window, none, or a file that ends in {' or '.join(FILES)}")
+    names, mux = FILES[kind]
+    encode = encoder(names, bits=4_000_000, gop=2 * options.fps)
+    # The compositor may give its first frames one time (1.22), and mp4mux ends there; videorate does not.
+    return f"videorate ! {encode} ! {mux} ! filesink async=false location={quoted(options.output)}"
 
 
 def main() -> int:
@@ -101,7 +121,7 @@ def main() -> int:
     parser.add_argument(
         "sources", nargs="+", metavar="[NAME=]SOURCE", help="URI of a camera (rtsp://...) or a video file"
     )
-    parser.add_argument("--output", default="window", help="window, none, or an .mp4 file")
+    parser.add_argument("--output", default="window", help="window, none, or an .mp4 or .webm file")
     parser.add_argument("--width", type=int, default=640, help="of a tile, in pixels")
     parser.add_argument("--height", type=int, default=392, help=f"of a tile, {BAR} of it for its name")
     parser.add_argument("--fps", type=int, default=25, help="of the wall")
@@ -112,14 +132,7 @@ def main() -> int:
     register()
     tiles, columns, rows = place_tiles(options.sources, options.width, options.height)
     size = (columns * options.width, rows * options.height)
-    sink = {"window": "videoconvert ! autovideosink", "none": "fakesink sync=true async=false"}.get(options.output)
-    if sink is None:
-        names = H264 if any(Gst.ElementFactory.find(name) for name in H264) else VP8
-        parse = "h264parse" if names is H264 else "identity"
-        encode = encoder(names, bits=4_000_000, gop=2 * options.fps)
-        mux = "mp4mux fragment-duration=1000 fragment-mode=first-moov-then-finalise"  # a crash leaves a file that plays
-        sink = f"{encode} ! {parse} ! {mux} ! filesink async=false location={quoted(options.output)}"
-    pipeline = Gst.parse_launch(describe(tiles, options, size, sink))
+    pipeline = Gst.parse_launch(describe(tiles, options, size, output(options)))
     return play(pipeline, tiles, options, np.zeros((size[1], size[0], 3), np.uint8))
 
 

@@ -7,6 +7,7 @@ One JSON line per result on standard output; what happens to the camera is told 
 """
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -95,6 +96,13 @@ def quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
+def window() -> str:
+    """A window, or the whole screen of a board's console; exits without a display, where autovideosink can crash."""
+    if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or os.path.exists("/dev/dri")):
+        sys.exit("no display here to show the video on: leave the window out, or set DISPLAY")
+    return "videoconvert ! autovideosink sync=false"
+
+
 def head(uri: str, options: argparse.Namespace, *, name: str = "pose", settings: str = "") -> str:
     """The first elements behind a source: queue `NAME-entry`, then `logocappose` called NAME."""
     # A file must not lose frames; of a camera the newest count, and its thread must never wait.
@@ -113,7 +121,7 @@ def main() -> int:
     options = parser.parse_args()
     register()
     uri = uri_of(options.source)
-    sink = "videoconvert ! autovideosink sync=false" if options.draw else "fakesink sync=false async=false"
+    sink = window() if options.draw else "fakesink sync=false async=false"
     drawn = "draw=true" if options.draw else ""
     pipeline = Gst.parse_launch(f"{head(uri, options, settings=drawn)} ! {sink}")
     pipeline.get_by_name("pose").connect("poses", lambda _, __, line: print(line, flush=True))
