@@ -112,8 +112,8 @@ class Detector:
     def detect_batch(self, frames: Sequence[Any]) -> list[Poses]:
         """The people in each of several frames, as a call finds them in one; a frame that it refuses fails the batch.
 
-        Frames of one `net_size` go through the model together, which pays on a GPU, and on a CPU hardly ever. `timing`
-        is each frame's share of the batch.
+        Frames of one `net_size` go through the model together: meant for accelerators; on a CPU it saves little, and no
+        frame has its poses before all have. `timing` is each frame's share of the batch.
         """
         if isinstance(frames, str) or not isinstance(frames, Sequence):
             raise TypeError(f"expected a list of frames, got {type(frames).__name__}; put a single frame into a list")

@@ -94,6 +94,7 @@ def batch_limit(detector: Detector) -> int:
 
     A batch of four 720p frames takes 0.85 to 0.97 of the time of the four one by one on 2 cores of an AMD EPYC with
     AVX512-VNNI, shared (benchmarks/batch_time.py: nano, ONNX Runtime and OpenVINO, float and int8). But each stream
-    then waits for the whole batch, where one by one it waits for one frame, newer by then.
+    then waits for the whole batch, where one by one it waits for one frame, newer by then. On accelerators neither
+    has been measured.
     """
     return MOST_FRAMES if detector.takes_batches and detector.info.device != "cpu" else 1
