@@ -10,6 +10,7 @@ that they were found in. The slow model is the same one with a pause, as if an a
 
 import argparse
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,9 @@ def choose(only: str | None, settings: Settings) -> Sequence[Scenario]:
 
 def run(scenario: Scenario, settings: Settings) -> dict[str, Any]:
     """Measured in a process of its own."""
-    return in_child(measure, scenario, settings, within_s=60 + settings.seconds * (PATIENCE + 3))
+    load_average = round(os.getloadavg()[0], 2)
+    result = in_child(measure, scenario, settings, within_s=60 + settings.seconds * (PATIENCE + 3))
+    return {**result, "load_average": load_average}
 
 
 def show(chosen: Sequence[Scenario], results: dict[str, dict[str, Any]], settings: Settings) -> None:

@@ -27,12 +27,19 @@ SET_UPS = (
     ("interval", "sync, interval=4", "logocappose mode=sync interval=4", ""),
 )
 SHARED = "logocappose mode=skip instance-id=shared"
+FOUR_STREAMS = (
+    ("four", "4 streams, one model", SHARED),
+    ("four-batch", "the same, batch=4", f"{SHARED} options=batch=4"),
+)
 
 SCENARIOS = (
     *(Scenario(name, title, element, before) for name, title, element, before in SET_UPS),
     *(Scenario(f"slow-{name}", title, element, before, slow=True) for name, title, element, before in SET_UPS),
-    Scenario("four", "4 streams, one model", SHARED, streams=4),
-    Scenario("slow-four", "4 streams, one slow model", SHARED, streams=4, slow=True),
+    *(Scenario(name, title, element, streams=4) for name, title, element in FOUR_STREAMS),
+    *(
+        Scenario(f"slow-{name}", f"{title}, slow", element, streams=4, slow=True)
+        for name, title, element in FOUR_STREAMS
+    ),
     Scenario("idle-without", "no element", "", empty=True),
     Scenario("idle", "skip", "logocappose mode=skip", empty=True),
     Scenario("idle-int8", "skip, int8", "logocappose mode=skip", int8=True, empty=True),
