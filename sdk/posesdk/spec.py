@@ -12,6 +12,7 @@ from posesdk.skeleton import COCO_17, Skeleton
 __all__ = [
     "AdaptationSpec",
     "BackboneSpec",
+    "Centers",
     "Convention",
     "DecodeSpec",
     "EdgeBackboneSpec",
@@ -20,10 +21,13 @@ __all__ = [
     "HeadSpec",
     "InputSpec",
     "ModelSpec",
+    "PoseNetsSpec",
 ]
 
 Frame = Literal["published", "consistent"]
 """Coordinate frame of a model: the published implementation's mixed one, or half-pixel centers everywhere."""
+Centers = Literal["single", "dual"]
+"""Centers of a person: one, or its head and its body (DAC, section 3.1), in that order of channels."""
 Convention = Literal["published", "paper"]
 """Training switches a model was trained with: the published implementation's, or the paper's text."""
 
@@ -88,8 +92,13 @@ BackboneSpec = Annotated[HRNetSpec | EdgeBackboneSpec, Field(discriminator="kind
 class HeadSpec(_Value):
     """Widths of the dense heads; `activation` is applied to the heatmaps inside the exported trunk.
 
-    The offset head's output is multiplied by `offset_scale` to give cells.
+    The offset head's output is multiplied by `offset_scale` to give cells. `offsets="adaptive"` gives every keypoint a
+    tower of its own with deformable convolutions (DEKR, Geng et al., CVPR 2021), `adaptive_channels` wide, in place of
+    `offset_channels`.
     """
+
+    offsets: Literal["plain", "adaptive"] = "plain"
+    adaptive_channels: PositiveInt = 15
 
     heatmap_channels: PositiveInt = 32
     offset_channels: PositiveInt = 256
@@ -138,11 +147,38 @@ class AdaptationSpec(_Value):
         return self
 
 
+class PoseNetsSpec(_Value):
+    """The networks that look at one pose: similarity, confidence and refinement (DAC, sections 3.2 to 3.4).
+
+    Each reduces the `levels` of feature maps sampled at a keypoint to `encoder` values, and sees a `patch` (odd, cells)
+    of its heatmap. Poses whose similarity is above `group_threshold` are one person's; `group_sigma` is the spread of
+    the spatial similarity, in square roots of the pose's box area. The switches turn parts off, as in Table 6.
+    """
+
+    similarity: bool = True
+    confidence: bool = True
+    refinement: bool = True
+    patch: PositiveInt = 5
+    encoder: PositiveInt = 256
+    hidden: tuple[PositiveInt, PositiveInt] = (896, 256)
+    refinement_hidden: tuple[PositiveInt, PositiveInt] = (880, 256)
+    refinement_head: PositiveInt = 128
+    embedding: PositiveInt = 128
+    group_sigma: Annotated[float, Field(gt=0)] = 0.134
+    group_threshold: Annotated[float, Field(ge=0, le=1)] = 0.4
+    select: Literal["pick", "merge"] = "pick"
+    score: Literal["confidence", "confidence_center"] = "confidence"
+
+
 class ModelSpec(_Value):
-    """Everything that has to be known to build, train, export and run a model."""
+    """Everything that has to be known to build, train, export and run a model.
+
+    `method` is what is done with the poses that the centers give: LOGO-CAP's adaptation, or DAC's pose networks.
+    """
 
     name: str
-    method: Literal["logocap"] = "logocap"
+    method: Literal["logocap", "dac"] = "logocap"
+    centers: Centers = "single"
     skeleton: Skeleton = COCO_17
     frame: Frame = "consistent"
     convention: Convention = "published"
@@ -151,6 +187,7 @@ class ModelSpec(_Value):
     heads: HeadSpec = HeadSpec()
     decode: DecodeSpec = DecodeSpec()
     adaptation: AdaptationSpec = AdaptationSpec()
+    pose_nets: PoseNetsSpec = PoseNetsSpec()
 
     @model_validator(mode="after")
     def _scale_suppression(self) -> "ModelSpec":
@@ -163,6 +200,11 @@ class ModelSpec(_Value):
     def keypoint_count(self) -> int:
         """Number of keypoints K."""
         return len(self.skeleton)
+
+    @property
+    def center_count(self) -> int:
+        """Number of centers a person Q."""
+        return 2 if self.centers == "dual" else 1
 
     @property
     def stride(self) -> int:
