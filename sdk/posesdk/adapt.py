@@ -5,17 +5,19 @@ predicts one kernel a keypoint, the attraction map. The kernel filters a large w
 the initial position, weighted by a Gaussian, and the two best pixels give the final one.
 """
 
+from collections.abc import Mapping
 from functools import lru_cache
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from posesdk.decode import CELL_CENTER, InitialPoses
+from posesdk.decode import CELL_CENTER, ImageMaps, InitialPoses, suppress_poses
 from posesdk.sampling import bilinear_taps, sample_windows
 from posesdk.spec import STRIDE, AdaptationSpec, ModelSpec
 
 __all__ = [
+    "LocalGlobalAdaptation",
     "adapt_poses",
     "convolve_windows",
     "expansion_axes",
@@ -190,3 +192,48 @@ def _keep_unanswered(poses: FloatArray, refined: FloatArray, attraction: FloatAr
     """The refined keypoints, the initial ones where the attraction map is 0 everywhere and every place is as good."""
     answered = attraction.max(axis=(-2, -1), keepdims=True)[..., 0] > 0
     return np.where(answered, refined, poses)
+
+
+class LocalGlobalAdaptation:
+    """LOGO-CAP as a `posesdk.methods.Method`; a person's score is the mean of its keypoints' scores."""
+
+    def feature_maps(self, spec: ModelSpec) -> dict[str, tuple[int | None, ...]]:
+        """The embedding."""
+        return {"embedding": (None, None, None, spec.heads.embedding)}
+
+    def context_shape(self, spec: ModelSpec) -> tuple[int | None, ...]:
+        """That of `local_context`."""
+        size = spec.adaptation.local_size
+        return (None, spec.keypoint_count * spec.heads.embedding, size, size)
+
+    def adapt_outputs(self, spec: ModelSpec) -> dict[str, tuple[int | None, ...]]:
+        """The attraction maps."""
+        size = spec.adaptation.local_size
+        return {"attraction_maps": (None, spec.keypoint_count, size, size)}
+
+    def needs_adapt(self, spec: ModelSpec) -> bool:
+        """Whether the attraction maps are used."""
+        return uses_attraction(spec)
+
+    def ceiling(self, heatmaps: FloatArray, spec: ModelSpec) -> float:
+        """No response is above the maximum of its heatmap, or 1 where it is that of the attraction map."""
+        if spec.adaptation.level == "partial":
+            return 1.0
+        return float(heatmaps[: spec.keypoint_count].max(axis=(1, 2)).clip(0).mean())
+
+    def context(self, initial: InitialPoses, maps: ImageMaps, spec: ModelSpec) -> FloatArray:
+        """The embedding of the image itself around every keypoint."""
+        return local_context(initial.keypoints, maps.own["embedding"], spec)
+
+    def finish(
+        self, initial: InitialPoses, maps: ImageMaps, outputs: Mapping[str, FloatArray], spec: ModelSpec
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Every candidate adapted. Raises ValueError for attraction maps that are needed and missing."""
+        if not len(initial):
+            return initial.keypoints, np.zeros(initial.keypoints.shape[:2], np.float32), initial.scores
+        keypoints, values = adapt_poses(initial, maps.heatmaps, outputs.get("attraction_maps"), spec)
+        return keypoints, values, values.mean(axis=1)
+
+    def select(self, keypoints: FloatArray, scores: FloatArray, spec: ModelSpec) -> IndexArray:
+        """Poses that are near to each other are one person's, whichever centers they come from."""
+        return suppress_poses(keypoints, scores, spec.decode)

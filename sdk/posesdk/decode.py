@@ -1,9 +1,11 @@
-"""Center-offset decode: from dense maps to one initial pose a person, and the removal of poses found twice.
+"""Center-offset decode: from dense maps to one initial pose a center, and the removal of poses found twice.
 
 Maps have one cell per 4 net px. In both frames cell u of an upsampled map lies at net px 4u + 1.5; they differ in what
-an offset is counted from (`decode_center_offset`). Method: LOGO-CAP (Xue et al., CVPR 2022), section 3.2.
+an offset is counted from (`decode_center_offset`). A person has Q centers: one (LOGO-CAP, Xue et al., CVPR 2022,
+section 3.2), or its head and its body (DAC, Cheng et al., 2022, section 3.1), each with offsets of its own.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import cv2
@@ -13,9 +15,10 @@ from numpy.typing import NDArray
 from posesdk.skeleton import Skeleton
 from posesdk.spec import STRIDE, DecodeSpec, ModelSpec
 
-__all__ = ["InitialPoses", "average_flip", "decode_center_offset", "suppress_poses", "upsample"]
+__all__ = ["ImageMaps", "InitialPoses", "average_flip", "decode_center_offset", "suppress_poses", "upsample"]
 
 FloatArray = NDArray[np.float32]
+IndexArray = NDArray[np.intp]
 
 CELL_CENTER = (STRIDE - 1) / 2
 """Net px of the center of cell 0, half-pixel convention."""
@@ -25,31 +28,51 @@ CELL_CENTER = (STRIDE - 1) / 2
 class InitialPoses:
     """Poses read off the centers, best center first.
 
-    `keypoints` (N, K, 2) and `centers` (N, 2) float32 in net px, `scores` (N,) float32 center values.
+    `keypoints` (N, K, 2) and `centers` (N, 2) float32 in net px, `scores` (N,) float32 center values, `kinds` (N,)
+    which of the Q centers of a person each one is.
     """
 
     keypoints: FloatArray
     scores: FloatArray
     centers: FloatArray
+    kinds: IndexArray
 
     def __len__(self) -> int:
-        """Number of persons N."""
+        """Number of poses N."""
         return len(self.scores)
+
+    def first(self, count: int) -> "InitialPoses":
+        """The `count` best ones."""
+        return InitialPoses(self.keypoints[:count], self.scores[:count], self.centers[:count], self.kinds[:count])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageMaps:
+    """What the trunk says about one image.
+
+    `heatmaps` (K+Q, h, w) and `offsets` (2KQ, h, w): with the flip test the mean with those of the mirror image. `own`:
+    every output of the trunk for the image itself, by name, without the axis of the batch.
+    """
+
+    heatmaps: FloatArray
+    offsets: FloatArray
+    own: Mapping[str, FloatArray]
 
 
 def average_flip(heatmaps: FloatArray, offsets: FloatArray, skeleton: Skeleton) -> tuple[FloatArray, FloatArray]:
     """Mean of the maps of an image and of its mirror image, in the frame of the image.
 
-    `heatmaps` (2, K+C, h, w), the C center maps last, and `offsets` (2, 2K, h, w), each [image, mirrored]; gives
-    (K+C, h, w) and (2K, h, w). No shift by a pixel or a cell: mirroring net px x to W-1-x takes cell u to w-1-u.
+    `heatmaps` (2, K+Q, h, w), the Q center maps last, and `offsets` (2, 2KQ, h, w), center by center, each [image,
+    mirrored]; gives (K+Q, h, w) and (2KQ, h, w). A center is its own mirror image. No shift by a pixel or a cell:
+    mirroring net px x to W-1-x takes cell u to w-1-u.
     """
     count = len(skeleton)
     if len(heatmaps) != 2 or len(offsets) != 2:
         raise ValueError(f"flip average: expected maps of 2 images, got {len(heatmaps)} and {len(offsets)}")
     partners = skeleton.flip_indices
     channels = np.concatenate([partners, np.arange(count, heatmaps.shape[1])])
-    mirrored = offsets[1].reshape(count, 2, *offsets.shape[2:])[partners, :, :, ::-1].copy()
-    mirrored[:, 0] *= -1
+    mirrored = offsets[1].reshape(-1, count, 2, *offsets.shape[2:])[:, partners, :, :, ::-1].copy()
+    mirrored[:, :, 0] *= -1
     return (
         (heatmaps[0] + heatmaps[1][channels, :, ::-1]) / np.float32(2),
         (offsets[0] + mirrored.reshape(offsets.shape[1:])) / np.float32(2),
@@ -66,49 +89,60 @@ def upsample(maps: FloatArray) -> FloatArray:
 
 
 def decode_center_offset(heatmaps: FloatArray, offsets: FloatArray, spec: ModelSpec) -> InitialPoses:
-    """Initial poses of the best centers: at most `max_people`, of at least `center_threshold`.
+    """Initial poses of the best centers: of each of the Q kinds at most `max_people`, of at least `center_threshold`.
 
-    `heatmaps` (K+1, h, w) with the center map last, `offsets` (2K, h, w) in cells, x0, y0, x1, y1, ...; an offset is
-    center minus keypoint and is read at the cell that contains the center. Where no center reaches the threshold the
-    best one is kept, provided it is above 0. Frame "published" counts the offset from the center's own net px, frame
-    "consistent" from the middle of its cell, and passes over the outermost pixels: replication makes them equal to
-    their inner neighbours, so that every tail that touches the border would be a maximum there.
+    `heatmaps` (K+Q, h, w) with the center maps last, `offsets` (2KQ, h, w) in cells, for each kind of center x0, y0,
+    x1, y1, ...; an offset is center minus keypoint and is read at the cell that contains the center. Where no center of
+    any kind reaches the threshold the best one is kept, provided it is above 0. Frame "published" counts the offset
+    from the center's own net px, frame "consistent" from the middle of its cell, and passes over the outermost pixels:
+    replication makes them equal to their inner neighbours, so that every tail that touches the border would be a
+    maximum there. A person whose centers are both found is there twice.
     """
-    count = spec.keypoint_count
-    if len(heatmaps) != count + 1 or len(offsets) != 2 * count:
+    count, centers_each = spec.keypoint_count, spec.center_count
+    if len(heatmaps) != count + centers_each or len(offsets) != 2 * count * centers_each:
         raise ValueError(
-            f"decode: expected {count + 1} heatmaps and {2 * count} offset maps for {count} keypoints, "
-            f"got {len(heatmaps)} and {len(offsets)}"
+            f"decode: expected {count + centers_each} heatmaps and {2 * count * centers_each} offset maps for {count} "
+            f"keypoints and centers {spec.centers!r}, got {len(heatmaps)} and {len(offsets)}"
         )
-    xs, ys, scores = _find_centers(upsample(heatmaps[count:])[0], spec)
-    centers = np.stack([xs, ys], axis=-1).astype(np.float32)  # (N, 2)
-    cells = np.stack([xs, ys], axis=-1) // STRIDE
-    displacement = offsets[:, cells[:, 1], cells[:, 0]].T.reshape(-1, count, 2)  # (N, K, 2)
+    kinds, places, scores = _find_centers(upsample(heatmaps[count:]), spec)
+    centers, cells = places.astype(np.float32), places // STRIDE
+    of_kind = offsets.reshape(centers_each, count, 2, *offsets.shape[1:])
+    displacement = of_kind[kinds, :, :, cells[:, 1], cells[:, 0]]  # (N, K, 2)
     if spec.frame == "published":
         keypoints = (centers[:, None] / np.float32(STRIDE) - displacement) * np.float32(STRIDE)
     else:
         keypoints = (cells.astype(np.float32)[:, None] - displacement) * np.float32(STRIDE) + np.float32(CELL_CENTER)
-    return InitialPoses(keypoints.astype(np.float32), scores, centers)
+    return InitialPoses(keypoints.astype(np.float32), scores, centers, kinds)
 
 
-def _find_centers(
-    center_map: FloatArray, spec: ModelSpec
-) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
-    """x, y and value of the local maxima (3x3) of a map at net resolution, highest first, ties in reading order."""
-    decode = spec.decode
+def _find_centers(center_maps: FloatArray, spec: ModelSpec) -> tuple[IndexArray, IndexArray, FloatArray]:
+    """Kind (N,), place x, y (N, 2) and value (N,) of the centers in maps (Q, H, W) at net resolution, highest first.
+
+    Ties stand in the order of the kinds, those of one kind in reading order.
+    """
+    found = [_find_maxima(center_map, spec) for center_map in center_maps]
+    if not any(map(len, found)):
+        best = int(center_maps.argmax())
+        kind, place = divmod(best, center_maps[0].size)
+        found[kind] = np.array([place][: int(center_maps.flat[best] > 0)], dtype=np.intp)
+    kinds = np.repeat(np.arange(len(found)), [len(places) for places in found])
+    places = np.concatenate(found)
+    values = center_maps.reshape(len(found), -1)[kinds, places]
+    order = np.argsort(-values, kind="stable")
+    ys, xs = np.divmod(places[order], center_maps.shape[2])
+    return kinds[order], np.stack([xs, ys], axis=-1), values[order]
+
+
+def _find_maxima(center_map: FloatArray, spec: ModelSpec) -> IndexArray:
+    """Flat indices of the `max_people` highest local maxima (3x3) of a map, highest first, ties in reading order."""
     # A pixel below 0 is no peak, so the largest neighbour decides alone, without the clamp at 0.
     peaks = center_map == cv2.dilate(center_map, np.ones((3, 3), np.uint8))
     if spec.frame == "consistent":
         peaks[[0, -1]] = False
         peaks[:, [0, -1]] = False
-    candidates = np.flatnonzero(peaks & (center_map > 0) & (center_map >= decode.center_threshold))
-    values = center_map.ravel()
-    if not len(candidates):
-        best = int(values.argmax())
-        candidates = np.array([best][: int(values[best] > 0)], dtype=np.intp)
-    order = np.argsort(-values[candidates], kind="stable")[: decode.max_people]
-    ys, xs = np.divmod(candidates[order], center_map.shape[1])
-    return xs, ys, values[candidates[order]]
+    candidates = np.flatnonzero(peaks & (center_map > 0) & (center_map >= spec.decode.center_threshold))
+    order = np.argsort(-center_map.ravel()[candidates], kind="stable")
+    return candidates[order[: spec.decode.max_people]]
 
 
 def suppress_poses(keypoints: FloatArray, scores: FloatArray, decode_spec: DecodeSpec) -> NDArray[np.intp]:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from posesdk.pipeline import FloatArray, Pipeline, require_numbers
+from posesdk.methods import Persons
+from posesdk.pipeline import Pipeline, require_numbers
 from posesdk.spec import DecodeSpec, ModelSpec
 from posesdk.stopwatch import Stopwatch
 from posesdk.variants import Candidate
@@ -44,9 +45,7 @@ class FusedPipeline(Pipeline):
                 f"{self.spec.decode.max_people}; ask for fewer, or take a variant with two graphs"
             )
 
-    def _find(
-        self, nets: Sequence[NDArray[np.uint8]], floor: float, watch: Stopwatch
-    ) -> list[tuple[FloatArray, FloatArray]]:
+    def _find(self, nets: Sequence[NDArray[np.uint8]], floor: float, watch: Stopwatch) -> list[Persons]:
         """Every candidate costs the same, so `floor` saves nothing; decoding and adaptation count as `trunk`.
 
         The graph has places for the candidates of one image, so images go through it one by one.
@@ -57,7 +56,8 @@ class FusedPipeline(Pipeline):
             for name, values in outputs.items():
                 require_numbers(values, f"{name} of the fused graph")
             found = np.flatnonzero(outputs["center_scores"] > 0)[: self.spec.decode.max_people]
-            poses.append((outputs["keypoints"][found], outputs["keypoint_scores"][found]))
+            keypoint_scores = outputs["keypoint_scores"][found]
+            poses.append((outputs["keypoints"][found], keypoint_scores, keypoint_scores.mean(axis=1)))
             watch.lap("trunk", index)
         return poses
 

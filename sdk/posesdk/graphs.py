@@ -3,31 +3,34 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from posesdk.adapt import uses_attraction
+from posesdk.methods import Shapes, method_of, trunk_outputs
 from posesdk.spec import ModelSpec
 from posesdk_runtimes.base import Runtime, TensorSpec
 from posesdk_runtimes.errors import BundleError
 
 __all__ = ["check_fused", "check_graphs"]
 
-Shape = tuple[int | None, ...]
-
 
 def check_graphs(trunk: Runtime, adapt: Runtime | None, spec: ModelSpec, bundle: Path) -> None:
     """Raises BundleError for graphs with other tensors than the model's, or without the `adapt` graph that it needs."""
-    _check_names(trunk, "trunk", {"image"}, {"heatmaps", "offsets", "embedding"}, bundle)
-    _check_shapes(trunk.outputs, spec, bundle)
+    method = method_of(spec)
+    maps = trunk_outputs(spec)
+    _check_names(trunk, "trunk", {"image"}, set(maps), bundle)
+    _check_shapes(trunk.outputs, maps, bundle)
     if adapt is not None:
-        _check_names(adapt, "adapt", {"context"}, {"attraction_maps"}, bundle)
-        _check_shapes((*adapt.inputs, *adapt.outputs), spec, bundle)
-    elif uses_attraction(spec):
+        outputs = method.adapt_outputs(spec)
+        _check_names(adapt, "adapt", {"context"}, set(outputs), bundle)
+        _check_shapes((*adapt.inputs, *adapt.outputs), outputs | {"context": method.context_shape(spec)}, bundle)
+    elif method.needs_adapt(spec):
         raise BundleError(f"bundle {bundle} has no adapt graph, which its model needs; convert the checkpoint again")
 
 
 def check_fused(graph: Runtime, spec: ModelSpec, bundle: Path) -> None:
     """Raises BundleError for a fused graph with other tensors than the model's."""
-    _check_names(graph, "fused", {"image"}, {"keypoints", "keypoint_scores", "center_scores"}, bundle)
-    _check_shapes(graph.outputs, spec, bundle)
+    count = spec.keypoint_count
+    outputs: Shapes = {"keypoints": (None, count, 2), "keypoint_scores": (None, count), "center_scores": (None,)}
+    _check_names(graph, "fused", {"image"}, set(outputs), bundle)
+    _check_shapes(graph.outputs, outputs, bundle)
 
 
 def _check_names(runtime: Runtime, graph: str, inputs: set[str], outputs: set[str], bundle: Path) -> None:
@@ -39,18 +42,7 @@ def _check_names(runtime: Runtime, graph: str, inputs: set[str], outputs: set[st
         )
 
 
-def _check_shapes(ports: Iterable[TensorSpec], spec: ModelSpec, bundle: Path) -> None:
-    count, depth, mesh = spec.keypoint_count, spec.heads.embedding, spec.adaptation.local_size
-    expected: dict[str, Shape] = {
-        "heatmaps": (None, count + 1, None, None),
-        "offsets": (None, 2 * count, None, None),
-        "embedding": (None, None, None, depth),
-        "context": (None, count * depth, mesh, mesh),
-        "attraction_maps": (None, count, mesh, mesh),
-        "keypoints": (None, count, 2),
-        "keypoint_scores": (None, count),
-        "center_scores": (None,),
-    }
+def _check_shapes(ports: Iterable[TensorSpec], expected: Shapes, bundle: Path) -> None:
     for port in ports:
         wanted = expected.get(port.name, port.shape)
         sides = zip(port.shape, wanted, strict=False)
@@ -61,5 +53,5 @@ def _check_shapes(ports: Iterable[TensorSpec], spec: ModelSpec, bundle: Path) ->
             )
 
 
-def _text(shape: Shape) -> str:
+def _text(shape: tuple[int | None, ...]) -> str:
     return "[" + ", ".join("?" if side is None else str(side) for side in shape) + "]"

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from posesdk.adapt import adapt_poses, local_context, uses_attraction
 from posesdk.bundle import Bundle
-from posesdk.decode import InitialPoses, average_flip, decode_center_offset, suppress_poses
+from posesdk.decode import ImageMaps, InitialPoses, average_flip, decode_center_offset
 from posesdk.graphs import check_fused, check_graphs
+from posesdk.methods import Persons, method_of, trunk_outputs
 from posesdk.poses import Poses
 from posesdk.preprocess import Letterbox, make_letterbox
 from posesdk.spec import DecodeSpec, InputSpec, ModelSpec
@@ -69,8 +69,9 @@ class Pipeline:
     def run(self, image: NDArray[np.uint8], floor: float = 0.0) -> Estimate:
         """The poses in an image (H, W, 3) uint8 BGR; of those that score below `floor`, some may be left out.
 
-        Candidates that cannot reach `floor` are not adapted: they cost time, and the poses above it stay the same.
-        Raises RuntimeFault when a backend fails or gives no numbers.
+        Candidates that cannot reach `floor` are not adapted: they cost time, and the poses above it stay the same. DAC
+        looks at every candidate: what its networks will say of one is not known before. Raises RuntimeFault when a
+        backend fails or gives no numbers.
         """
         return self.run_batch([image], floor)[0]
 
@@ -87,8 +88,8 @@ class Pipeline:
             nets.append(letterboxes[index].warp(image))
             watch.lap("preprocess", index)
         estimates = []
-        for index, (keypoints, keypoint_scores) in enumerate(self._find(nets, floor, watch)):
-            chosen = self._select(keypoints, keypoint_scores, letterboxes[index])
+        for index, persons in enumerate(self._find(nets, floor, watch)):
+            chosen = self._select(persons, letterboxes[index])
             watch.lap("postprocess", index)
             estimates.append(Estimate(*chosen, watch.laps[index]))
         return estimates
@@ -103,21 +104,19 @@ class Pipeline:
         if self.adapt is not None:
             self.adapt.close()
 
-    def _find(
-        self, nets: Sequence[NDArray[np.uint8]], floor: float, watch: Stopwatch
-    ) -> list[tuple[FloatArray, FloatArray]]:
-        """Keypoints (N, K, 2) in net px and their scores (N, K) for each net input (H, W, 3) uint8 RGB."""
-        outputs = self._run_trunk(nets, watch)
-        dense, initial = [], []
-        for index, maps in enumerate(outputs):
-            heatmaps, offsets = self._maps_of_image(maps)
-            dense.append(heatmaps)
-            initial.append(_that_reach(floor, decode_center_offset(heatmaps, offsets, self.spec), heatmaps, self.spec))
+    def _find(self, nets: Sequence[NDArray[np.uint8]], floor: float, watch: Stopwatch) -> list[Persons]:
+        """The persons, in net px, for each net input (H, W, 3) uint8 RGB."""
+        method = method_of(self.spec)
+        maps, initial = [], []
+        for index, outputs in enumerate(self._run_trunk(nets, watch)):
+            maps.append(self._maps_of_image(outputs))
+            ceiling = method.ceiling(maps[index].heatmaps, self.spec)
+            candidates = decode_center_offset(maps[index].heatmaps, maps[index].offsets, self.spec)
+            initial.append(_that_reach(floor, candidates, ceiling))
             watch.lap("decode", index)
-        attraction = self._attraction(initial, [maps["embedding"][0] for maps in outputs], watch)
         found = []
-        for index, heatmaps in enumerate(dense):
-            found.append(adapt_poses(initial[index], heatmaps, attraction[index], self.spec))
+        for index, outputs in enumerate(self._run_adapt(initial, maps, watch)):
+            found.append(method.finish(initial[index], maps[index], outputs, self.spec))
             watch.lap("refine", index)
         return found
 
@@ -132,47 +131,49 @@ class Pipeline:
             if self.spec.decode.flip_test:
                 images = np.concatenate([images, images[:, :, ::-1]])
             outputs = _run_batch(self.trunk, "image", np.ascontiguousarray(images))
-            for name in ("heatmaps", "offsets", "embedding"):
+            for name in trunk_outputs(self.spec):
                 require_numbers(outputs[name], f"{name} of the trunk")
             for row, index in enumerate(group):
                 maps[index] = {name: values[row :: len(group)] for name, values in outputs.items()}
             watch.lap("trunk", *group)
         return [maps[index] for index in range(len(nets))]
 
-    def _maps_of_image(self, maps: dict[str, Tensor]) -> tuple[FloatArray, FloatArray]:
-        heatmaps, offsets = maps["heatmaps"], maps["offsets"]
+    def _maps_of_image(self, outputs: dict[str, Tensor]) -> ImageMaps:
+        heatmaps, offsets = outputs["heatmaps"], outputs["offsets"]
+        own = {name: values[0] for name, values in outputs.items()}
         if self.spec.decode.flip_test:
-            return average_flip(heatmaps, offsets, self.spec.skeleton)
-        return heatmaps[0], offsets[0]
+            return ImageMaps(*average_flip(heatmaps, offsets, self.spec.skeleton), own)
+        return ImageMaps(heatmaps[0], offsets[0], own)
 
-    def _attraction(
-        self, initial: Sequence[InitialPoses], embeddings: Sequence[FloatArray], watch: Stopwatch
-    ) -> Sequence[FloatArray | None]:
-        """The attraction maps of the persons of each image; None where they are not needed."""
-        if not uses_attraction(self.spec):
-            return [None] * len(initial)
+    def _run_adapt(
+        self, initial: Sequence[InitialPoses], maps: Sequence[ImageMaps], watch: Stopwatch
+    ) -> list[dict[str, Tensor]]:
+        """What the second graph says of the candidates of each image; nothing where nobody is or it is not needed."""
+        method = method_of(self.spec)
         owners = [index for index, poses in enumerate(initial) for _ in range(len(poses))]
-        if self.adapt is None or not owners:
-            side = self.spec.adaptation.local_size
-            return [np.zeros((0, self.spec.keypoint_count, side, side), np.float32)] * len(initial)
+        if self.adapt is None or not owners or not method.needs_adapt(self.spec):
+            return [{} for _ in initial]
         contexts = []
         for index in dict.fromkeys(owners):
-            contexts.append(local_context(initial[index].keypoints, embeddings[index], self.spec))
+            contexts.append(method.context(initial[index], maps[index], self.spec))
             watch.lap("context", index)
-        attraction: FloatArray = _run_batch(self.adapt, "context", np.concatenate(contexts))["attraction_maps"]
-        require_numbers(attraction, "attraction maps")
+        outputs = _run_batch(self.adapt, "context", np.concatenate(contexts))
+        ends = np.cumsum([len(poses) for poses in initial])[:-1]
+        parts: list[dict[str, Tensor]] = [{} for _ in initial]
+        for name in method.adapt_outputs(self.spec):
+            require_numbers(outputs[name], f"{name} of the adapt graph")
+            for part, values in zip(parts, np.split(outputs[name], ends), strict=True):
+                part[name] = values
         watch.lap("adapt", *owners)
-        ends = np.cumsum([len(poses) for poses in initial])
-        return np.split(attraction, ends[:-1])
+        return parts
 
-    def _select(
-        self, keypoints: FloatArray, keypoint_scores: FloatArray, letterbox: Letterbox
-    ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        scores = keypoint_scores.mean(axis=1)
+    def _select(self, persons: Persons, letterbox: Letterbox) -> Persons:
+        """Those that score above 0 and are not found twice, in pixels of the image."""
+        keypoints, keypoint_scores, scores = persons
         found = scores > 0
         keypoints, keypoint_scores, scores = letterbox.to_image(keypoints[found]), keypoint_scores[found], scores[found]
         if len(scores):
-            kept = suppress_poses(keypoints, scores, self.spec.decode)
+            kept = method_of(self.spec).select(keypoints, scores, self.spec)
             keypoints, keypoint_scores, scores = keypoints[kept], keypoint_scores[kept], scores[kept]
         return keypoints, keypoint_scores, scores
 
@@ -226,18 +227,13 @@ def settled(spec: ModelSpec, decode: DecodeSpec, input_size: tuple[int, int] | N
     return spec.model_copy(update={"decode": decode, "input": fixed})
 
 
-def _that_reach(floor: float, initial: InitialPoses, heatmaps: FloatArray, spec: ModelSpec) -> InitialPoses:
-    """The candidates whose score, center score times mean response, may be `floor` or more.
+def _that_reach(floor: float, initial: InitialPoses, ceiling: float) -> InitialPoses:
+    """The candidates whose score, at most `ceiling` times that of the center, may be `floor` or more.
 
-    No response is above the maximum of its heatmap, or 1 where it is that of the attraction map. Candidates stand in
-    descending order, and suppression goes through them in that order: the last ones change nothing for the first.
+    Candidates stand in descending order, and selection goes through them in that order: the last ones change nothing
+    for the first.
     """
-    if spec.adaptation.level == "partial":
-        ceiling = 1.0
-    else:
-        ceiling = float(heatmaps[: spec.keypoint_count].max(axis=(1, 2)).clip(0).mean())
-    count = int(np.count_nonzero(initial.scores * (ceiling * ROUNDING) >= floor))
-    return InitialPoses(initial.keypoints[:count], initial.scores[:count], initial.centers[:count])
+    return initial.first(int(np.count_nonzero(initial.scores * (ceiling * ROUNDING) >= floor)))
 
 
 def _run_batch(runtime: Runtime, name: str, batch: Tensor) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
-"""Bilinear sampling of maps on lattices of points, with the border rules of both coordinate frames.
+"""Bilinear sampling of maps.
 
-The points of a mesh or of a window form a lattice, so bilinear sampling is done one axis at a time.
+The points of a mesh or of a window form a lattice, so bilinear sampling is done one axis at a time, with the border
+rules of both coordinate frames. `sample_cells` and `sample_patches` sample at free places, with zeros outside.
 """
 
 from functools import lru_cache
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from posesdk.spec import STRIDE, Frame
 
-__all__ = ["bilinear_taps", "sample_windows"]
+__all__ = ["bilinear_taps", "sample_cells", "sample_patches", "sample_windows"]
 
 FloatArray = NDArray[np.float32]
 IndexArray = NDArray[np.intp]
@@ -75,3 +76,48 @@ def _upsampling_matrix(size: int) -> FloatArray:
     matrix[pixels, cell + 1] = weight
     matrix.flags.writeable = False
     return matrix
+
+
+def sample_cells(maps: FloatArray, places: FloatArray) -> FloatArray:
+    """Values (P, C) of maps (h, w, C) at `places` (P, 2), x and y in cells; zeros outside."""
+    height, width, depth = maps.shape
+    x_cells, x_inside, x_part = _free_taps(places[:, 0], width, 1)
+    y_cells, y_inside, y_part = _free_taps(places[:, 1], height, 1)
+    index = y_cells[:, :, None] * width + x_cells[:, None, :]  # (P, 2, 2)
+    x_weights = np.stack([1 - x_part, x_part], axis=-1) * x_inside
+    y_weights = np.stack([1 - y_part, y_part], axis=-1) * y_inside
+    weights = y_weights[:, :, None] * x_weights[:, None, :]
+    rows = np.ascontiguousarray(maps, np.float32).reshape(height * width, depth)
+    # One gather and one small product a place: several times as fast as a weighted sum of four gathers.
+    taps = rows.take(index.reshape(-1, 4), axis=0)  # (P, 4, C)
+    values: FloatArray = np.matmul(weights.reshape(-1, 1, 4), taps)[:, 0]
+    return values
+
+
+def sample_patches(maps: FloatArray, places: FloatArray, size: int) -> FloatArray:
+    """Patches (N, K, size, size) of one cell a step around `places` (N, K, 2), x and y in cells, from maps[k].
+
+    `maps` (K or more, h, w), zeros outside; `size` is odd.
+    """
+    persons, count = places.shape[:2]
+    flat = places.reshape(persons * count, 2)
+    x_cells, x_inside, x_part = _free_taps(flat[:, 0], maps.shape[2], size)
+    y_cells, y_inside, y_part = _free_taps(flat[:, 1], maps.shape[1], size)
+    channels = np.tile(np.arange(count), persons)
+    cells = maps[channels[:, None, None], y_cells[:, :, None], x_cells[:, None, :]]  # (NK, size + 1, size + 1)
+    cells = cells * (y_inside[:, :, None] & x_inside[:, None, :])
+    rows = cells[:, :-1] + (cells[:, 1:] - cells[:, :-1]) * y_part[:, None, None]
+    patches: FloatArray = rows[:, :, :-1] + (rows[:, :, 1:] - rows[:, :, :-1]) * x_part[:, None, None]
+    return patches.reshape(persons, count, size, size)
+
+
+def _free_taps(positions: FloatArray, cells: int, size: int) -> tuple[IndexArray, NDArray[np.bool_], FloatArray]:
+    """The size + 1 cells (P, size + 1) below `size` samples around each position along an axis, and which ones exist.
+
+    The third is the share (P,) of the second of any two neighbouring cells.
+    """
+    low = np.floor(positions)
+    # However far outside: no tap exists, and the index stays within the range of integers.
+    first = low.clip(-size - 1, cells + size).astype(np.intp) - size // 2
+    taps = first[:, None] + np.arange(size + 1)
+    return taps.clip(0, cells - 1), (taps >= 0) & (taps < cells), positions - low

@@ -48,7 +48,8 @@ def _maps(seed, *shape):
 def _initial(keypoints, scores=None):
     count = len(keypoints)
     scores = np.ones(count, np.float32) if scores is None else np.asarray(scores, np.float32)
-    return InitialPoses(np.asarray(keypoints, np.float32), scores, np.zeros((count, 2), np.float32))
+    centers, kinds = np.zeros((count, 2), np.float32), np.zeros(count, np.intp)
+    return InitialPoses(np.asarray(keypoints, np.float32), scores, centers, kinds)
 
 
 def _sample(image, x, y, frame):

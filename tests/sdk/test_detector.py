@@ -124,7 +124,7 @@ def test_only_candidates_that_can_reach_the_threshold_are_adapted(tiny_bundle, s
         adapted.append(len(keypoints))
         return local_context(keypoints, embedding, spec)
 
-    monkeypatch.setattr("posesdk.pipeline.local_context", count)
+    monkeypatch.setattr("posesdk.adapt.local_context", count)
     rng = np.random.default_rng(4)
     scattered = spots([(50, 60), (140, 70)]) // 2 + rng.integers(0, 120, (128, 192, 3)).astype(np.uint8)
     for threshold in (0.0, 0.02, 0.1, 0.15, 0.2, 1.0):

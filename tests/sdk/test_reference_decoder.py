@@ -71,7 +71,7 @@ def _assert_near(found, expected, atol):
 
 def _recorded(arrays):
     centers = arrays["centers"]
-    return InitialPoses(arrays["initial_poses"], centers[:, 2], centers[:, :2])
+    return InitialPoses(arrays["initial_poses"], centers[:, 2], centers[:, :2], np.zeros(len(centers), np.intp))
 
 
 def test_flip_average(reference):

@@ -1,0 +1,233 @@
+"""From the initial poses of a person's centers to persons by networks that look at a pose.
+
+DAC (Cheng et al., "Bottom-Up 2D Pose Estimation via Dual Anatomical Centers for Small-Scale Persons", 2022), sections
+3.2 to 3.4: poses that look alike and lie alike are one person's, the one of highest confidence stands for it and is
+refined. All lengths are in net px; maps of level r have one cell per 4 * 2^r net px, half-pixel centers.
+"""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posesdk.decode import ImageMaps, InitialPoses
+from posesdk.sampling import sample_cells, sample_patches, sample_windows
+from posesdk.spec import STRIDE, EdgeBackboneSpec, ModelSpec
+
+__all__ = [
+    "LEVELS",
+    "DualCenters",
+    "group_poses",
+    "level_channels",
+    "pose_context",
+    "pose_scales",
+    "pose_similarity",
+    "refine_poses",
+    "spatial_density",
+    "spatial_similarity",
+]
+
+FloatArray = NDArray[np.float32]
+IndexArray = NDArray[np.intp]
+
+LEVELS = ("level0", "level1", "level2", "level3")
+"""Feature maps of the trunk, (h / 2^r, w / 2^r, C_r) for an image."""
+SMALLEST_SCALE = STRIDE
+"""Net px: what a smaller pose counts as, for the features of less than a cell say nothing of its size."""
+RESIDUAL_STEP = 0.1
+"""A residual of 1 is this part of the pose's scale."""
+NEAR = 0.1
+"""Without the similarity network, mean distance of the keypoints of one person's poses, in their scale."""
+
+
+def level_channels(spec: ModelSpec) -> tuple[int, int, int, int]:
+    """Channels of the four feature maps."""
+    backbone = spec.backbone
+    if isinstance(backbone, EdgeBackboneSpec):
+        return (backbone.neck, backbone.neck, backbone.neck, backbone.neck)
+    return backbone.channels
+
+
+def pose_scales(keypoints: FloatArray) -> FloatArray:
+    """Square root (N,) of the area of the tight box of each pose (N, K, 2), at least SMALLEST_SCALE."""
+    extent = keypoints.max(axis=1) - keypoints.min(axis=1)  # (N, 2)
+    scales: FloatArray = np.sqrt(np.maximum(extent[:, 0] * extent[:, 1], np.float32(SMALLEST_SCALE**2)))
+    return scales
+
+
+def pose_context(keypoints: FloatArray, maps: Mapping[str, FloatArray], spec: ModelSpec) -> FloatArray:
+    """Input of the `adapt` graph (N, K, F + patch^2 + 2) for poses (N, K, 2): all that the networks see of a keypoint.
+
+    The F features of all levels at the keypoint, `patch` x `patch` cells of its own heatmap around it, row by row, and
+    its place relative to the mean of the keypoints, in scales of the pose. `maps` are the trunk's outputs for the image
+    that is not mirrored; what lies outside of them is 0.
+    """
+    persons, count = keypoints.shape[:2]
+    widths, patch = level_channels(spec), spec.pose_nets.patch**2
+    context = np.empty((persons, count, sum(widths) + patch + 2), np.float32)
+    points = keypoints.reshape(persons * count, 2)
+    start = 0
+    for level, (name, width) in enumerate(zip(LEVELS, widths, strict=True)):
+        values = sample_cells(maps[name], _cells(points, level))
+        context[..., start : start + width] = values.reshape(persons, count, width)
+        start += width
+    patches = sample_patches(maps["heatmaps"], _cells(keypoints, 0), spec.pose_nets.patch)
+    context[..., start : start + patch] = patches.reshape(persons, count, patch)
+    relative = keypoints - keypoints.mean(axis=1, keepdims=True)
+    context[..., start + patch :] = relative / pose_scales(keypoints)[:, None, None]
+    return context
+
+
+def _cells(points: FloatArray, level: int) -> FloatArray:
+    stride = STRIDE << level
+    return (points - np.float32((stride - 1) / 2)) / np.float32(stride)
+
+
+def spatial_density(keypoints: FloatArray, sigma: float) -> FloatArray:
+    """Equation 1 as it stands, (N, N): the mean over the keypoints of a normal density of their distance, per net px.
+
+    Its sigma is that of `spatial_similarity`, which is the same without the density's factor.
+    """
+    factor = _pair_scales(keypoints) * np.float32(sigma * math.sqrt(2 * math.pi))
+    return spatial_similarity(keypoints, sigma) / factor
+
+
+def spatial_similarity(keypoints: FloatArray, sigma: float) -> FloatArray:
+    """How alike poses (N, K, 2) lie, (N, N) in (0, 1], 1 where they are equal: the OKS of two poses with one sigma.
+
+    `sigma` is the spread of a keypoint in scales, those of a pair being the root of the mean of both areas.
+    """
+    spread = _pair_scales(keypoints) * np.float32(sigma)
+    exponent = _square_distances(keypoints) / (np.float32(-2) * spread**2)[..., None]
+    similarity: FloatArray = np.exp(exponent, out=exponent).mean(axis=-1)
+    return similarity
+
+
+def pose_similarity(keypoints: FloatArray, embeddings: FloatArray, sigma: float) -> FloatArray:
+    """Similarity (N, N) in 0..1 of section 3.2: how alike poses look, by `embeddings` (N, E) of length 1, and lie."""
+    return (embeddings @ embeddings.T).clip(0, 1) * spatial_similarity(keypoints, sigma)
+
+
+def _pair_scales(keypoints: FloatArray) -> FloatArray:
+    areas = pose_scales(keypoints) ** 2
+    scales: FloatArray = np.sqrt((areas[:, None] + areas[None]) / np.float32(2))
+    return scales
+
+
+def _square_distances(keypoints: FloatArray) -> FloatArray:
+    """(N, N, K)"""
+    across, down = (keypoints[:, None, :, axis] - keypoints[None, :, :, axis] for axis in (0, 1))
+    return across**2 + down**2
+
+
+def group_poses(alike: NDArray[np.bool_], scores: FloatArray) -> list[IndexArray]:
+    """Indices of the poses of each person, the best of them first; the persons in the order of their best.
+
+    The best pose that is left takes all that are left and `alike` (N, N) to it, and so on: no pose joins two others by
+    standing between them. Which poses come together does not depend on their order where the `scores` (N,) differ.
+    """
+    order = np.argsort(-scores, kind="stable")
+    left = np.ones(len(scores), dtype=bool)
+    groups = []
+    for best in order:
+        if left[best]:
+            left[best] = False
+            others = order[alike[best, order] & left[order]]
+            left[others] = False
+            groups.append(np.concatenate([[best], others]))
+    return groups
+
+
+def refine_poses(keypoints: FloatArray, residuals: FloatArray) -> FloatArray:
+    """Poses (N, K, 2) moved by their residuals (N, K, 2), which are in tenths of the pose's scale."""
+    return keypoints + np.float32(RESIDUAL_STEP) * pose_scales(keypoints)[:, None, None] * residuals
+
+
+class DualCenters:
+    """DAC as a `posesdk.methods.Method`; `ModelSpec.pose_nets` says which networks there are."""
+
+    def feature_maps(self, spec: ModelSpec) -> dict[str, tuple[int | None, ...]]:
+        """Four levels of features."""
+        return {name: (None, None, None, width) for name, width in zip(LEVELS, level_channels(spec), strict=True)}
+
+    def context_shape(self, spec: ModelSpec) -> tuple[int | None, ...]:
+        """That of `pose_context`."""
+        return (None, spec.keypoint_count, sum(level_channels(spec)) + spec.pose_nets.patch**2 + 2)
+
+    def adapt_outputs(self, spec: ModelSpec) -> dict[str, tuple[int | None, ...]]:
+        """What each of the networks gives that are there."""
+        nets = spec.pose_nets
+        outputs: dict[str, tuple[bool, tuple[int | None, ...]]] = {
+            "similarity": (nets.similarity, (None, nets.embedding)),
+            "confidence": (nets.confidence, (None,)),
+            "residuals": (nets.refinement, (None, spec.keypoint_count, 2)),
+        }
+        return {name: shape for name, (used, shape) in outputs.items() if used}
+
+    def needs_adapt(self, spec: ModelSpec) -> bool:
+        """Whether there is any network."""
+        return bool(self.adapt_outputs(spec))
+
+    def ceiling(self, heatmaps: FloatArray, spec: ModelSpec) -> float:
+        """None is known: the network may think more of a pose than its center does, and fewer poses raise a mean."""
+        return math.inf
+
+    def context(self, initial: InitialPoses, maps: ImageMaps, spec: ModelSpec) -> FloatArray:
+        """What the image itself has at every keypoint."""
+        return pose_context(initial.keypoints, maps.own, spec)
+
+    def finish(
+        self, initial: InitialPoses, maps: ImageMaps, outputs: Mapping[str, FloatArray], spec: ModelSpec
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """One pose a person, best first, at most `max_people`; a keypoint's score is the person's times its heatmap.
+
+        The heatmap, the mean with that of the mirror image, is read at the refined place; below 0 it counts as 0.
+        """
+        if not len(initial):
+            return initial.keypoints, np.zeros(initial.keypoints.shape[:2], np.float32), initial.scores
+        if missing := sorted(set(self.adapt_outputs(spec)) - set(outputs)):
+            raise ValueError(f"pose networks of {spec.name}: expected {', '.join(missing)} of {len(initial)} poses")
+        keypoints, scores = _choose(initial, outputs, spec)
+        responses = sample_windows(keypoints, maps.heatmaps, 1, spec.frame)[..., 0, 0]
+        return keypoints, scores[:, None] * responses.clip(0), scores
+
+    def select(self, keypoints: FloatArray, scores: FloatArray, spec: ModelSpec) -> IndexArray:
+        """All: poses of one person have been grouped."""
+        return np.arange(len(scores))
+
+
+def _choose(initial: InitialPoses, outputs: Mapping[str, FloatArray], spec: ModelSpec) -> tuple[FloatArray, FloatArray]:
+    """Refined pose (N', K, 2) and score (N',) of each person.
+
+    Refinement sees one pose alone, so that to refine all of them first is the same. "merge" takes the mean of the
+    refined poses of a group by confidence.
+    """
+    nets = spec.pose_nets
+    confidence = outputs["confidence"] if nets.confidence else initial.scores
+    groups = group_poses(_alike(initial.keypoints, outputs, spec), confidence)
+    poses = refine_poses(initial.keypoints, outputs["residuals"]) if nets.refinement else initial.keypoints
+    best = np.array([group[0] for group in groups])
+    scores = confidence[best]
+    if not nets.confidence:
+        scores = np.array([initial.scores[group].mean() for group in groups], np.float32)
+    elif nets.score == "confidence_center":
+        scores = scores * initial.scores[best]
+    chosen = poses[best]
+    if nets.select == "merge":
+        # Arithmetic of low precision may round every confidence of a group to 0.
+        weights = np.maximum(confidence, np.finfo(np.float32).eps)
+        chosen = np.stack([np.average(poses[group], axis=0, weights=weights[group]) for group in groups])
+    order = np.argsort(-scores, kind="stable")[: spec.decode.max_people]
+    return chosen[order].astype(np.float32), scores[order]
+
+
+def _alike(keypoints: FloatArray, outputs: Mapping[str, FloatArray], spec: ModelSpec) -> NDArray[np.bool_]:
+    """(N, N) whether two poses are one person's: by their similarity, without its network by their distance alone."""
+    nets = spec.pose_nets
+    alike: NDArray[np.bool_]
+    if nets.similarity:
+        alike = pose_similarity(keypoints, outputs["similarity"], nets.group_sigma) > nets.group_threshold
+    else:
+        alike = np.sqrt(_square_distances(keypoints)).mean(axis=-1) < NEAR * _pair_scales(keypoints)
+    return alike
