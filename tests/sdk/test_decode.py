@@ -11,24 +11,24 @@ FRAMES = ("published", "consistent")
 THREE = Skeleton(name="three", keypoints=("top", "left", "right"), flip_pairs=((1, 2),), sigmas=(0.03, 0.05, 0.05))
 
 
-def _spec(frame="consistent", **decode):
-    return ModelSpec(name="tiny", frame=frame, skeleton=THREE, decode=DecodeSpec(**decode))
+def _spec(frame="consistent", centers="single", **decode):
+    return ModelSpec(name="tiny", frame=frame, centers=centers, skeleton=THREE, decode=DecodeSpec(**decode))
 
 
-def _random_maps(seed, height=6, width=9):
+def _random_maps(seed, height=6, width=9, centers=1):
     rng = np.random.default_rng(seed)
-    return rng.normal(size=(4, height, width)).astype(np.float32), rng.normal(size=(6, height, width)).astype(
-        np.float32
-    )
+    shapes = (3 + centers, height, width), (6 * centers, height, width)
+    return tuple(rng.normal(size=shape).astype(np.float32) for shape in shapes)
 
 
-def test_flip_average_swaps_sides_and_turns_x():
-    (h0, o0), (h1, o1) = _random_maps(0), _random_maps(1)
+@pytest.mark.parametrize("centers", [1, 2])
+def test_flip_average_swaps_sides_and_turns_x(centers):
+    (h0, o0), (h1, o1) = _random_maps(0, centers=centers), _random_maps(1, centers=centers)
     heatmaps, offsets = average_flip(np.stack([h0, h1]), np.stack([o0, o1]), THREE)
-    for channel, partner in enumerate([0, 2, 1, 3]):
+    for channel, partner in enumerate([0, 2, 1, 3, 4][: 3 + centers]):
         for y, x in np.ndindex(6, 9):
             assert heatmaps[channel, y, x] == pytest.approx((h0[channel, y, x] + h1[partner, y, 8 - x]) / 2, abs=1e-6)
-    for keypoint, partner in enumerate([0, 2, 1]):
+    for keypoint, partner in enumerate([0, 2, 1, 3, 5, 4][: 3 * centers]):
         for y, x in np.ndindex(6, 9):
             expected_x = (o0[2 * keypoint, y, x] - o1[2 * partner, y, 8 - x]) / 2
             expected_y = (o0[2 * keypoint + 1, y, x] + o1[2 * partner + 1, y, 8 - x]) / 2
@@ -164,10 +164,89 @@ def test_no_more_than_max_people_are_kept_best_first():
     np.testing.assert_array_equal(few.keypoints, everyone.keypoints[:4])
 
 
+def test_a_peak_without_offsets_is_the_middle_of_its_cell():
+    heatmaps, offsets = np.zeros((5, 8, 9), np.float32), np.zeros((12, 8, 9), np.float32)
+    heatmaps[4, 3, 6] = 0.7
+    poses = decode_center_offset(heatmaps, offsets, _spec(centers="dual"))
+    assert set(map(tuple, poses.keypoints.reshape(-1, 2).tolist())) == {(4 * 6 + 1.5, 4 * 3 + 1.5)}
+    assert set(poses.kinds.tolist()) == {1}
+
+
+def _two_centers(keypoints, head, body):
+    """Maps of a person seen from two centers, the body's half as high."""
+    (of_head, head_offsets), (of_body, body_offsets) = (
+        _one_person(keypoints, center, "consistent") for center in (head, body)
+    )
+    return np.concatenate([of_head, of_body[3:] / 2]), np.concatenate([head_offsets, body_offsets])
+
+
+def test_encoded_person_is_decoded_from_both_centers():
+    keypoints = np.array([[10.25, 5.5], [33.0, 47.75], [60.5, 12.0]], np.float32)
+    heatmaps, offsets = _two_centers(keypoints, (30.2, 21.1), (41.3, 44.9))
+    offsets[6:] += np.tile([1, 2], 3)[:, None, None]  # a body center that is off shows whose offsets were read
+    poses = decode_center_offset(heatmaps, offsets, _spec(centers="dual"))
+    assert poses.kinds.tolist() == [0, 1]
+    assert np.abs(poses.centers - [[30.2, 21.1], [41.3, 44.9]]).max() < 2.5
+    np.testing.assert_allclose(poses.keypoints[0], keypoints, atol=1e-4)
+    np.testing.assert_allclose(poses.keypoints[1], keypoints - [4, 8], atol=1e-4)
+
+
+@pytest.mark.parametrize("frame", FRAMES)
+def test_two_centers_are_both_decoded_as_one_is(frame):
+    heatmaps, offsets = _random_maps(8, 16, 20, centers=2)
+    settings = {"center_threshold": 0.4, "max_people": 6}
+    poses = decode_center_offset(heatmaps, offsets, _spec(frame, "dual", **settings))
+    assert (np.diff(poses.scores) <= 0).all()
+    for kind in (0, 1):
+        channels = [0, 1, 2, 3 + kind]
+        alone = decode_center_offset(heatmaps[channels], offsets[6 * kind :][:6], _spec(frame, **settings))
+        assert len(alone) == 6
+        of_kind = poses.kinds == kind
+        np.testing.assert_array_equal(poses.keypoints[of_kind], alone.keypoints)
+        np.testing.assert_array_equal(poses.centers[of_kind], alone.centers)
+        np.testing.assert_array_equal(poses.scores[of_kind], alone.scores)
+    assert len(poses) == 12
+
+
+def test_weak_center_is_kept_where_there_is_no_other_of_any_kind():
+    heatmaps, offsets = np.zeros((5, 8, 8), np.float32), np.zeros((12, 8, 8), np.float32)
+    heatmaps[3, 2, 5], heatmaps[4, 6, 1] = 0.003, 0.004
+    weak = decode_center_offset(heatmaps, offsets, _spec(centers="dual"))
+    assert weak.kinds.tolist() == [1]
+    assert (weak.centers[0] // 4).tolist() == [1, 6]
+    heatmaps[3, 2, 5] = 0.8
+    strong = decode_center_offset(heatmaps, offsets, _spec(centers="dual"))
+    assert set(strong.kinds.tolist()) == {0}
+    assert len(decode_center_offset(heatmaps * 0, offsets, _spec(centers="dual", center_threshold=0))) == 0
+
+
+def test_maps_of_an_image_and_its_mirror_image_agree_about_both_centers():
+    heatmaps, offsets = _random_maps(9, centers=2)
+    turned = offsets.reshape(2, 3, 2, 6, 9)[:, [0, 2, 1], ..., ::-1] * np.float32([-1, 1])[:, None, None]
+    mirrored = heatmaps[[0, 2, 1, 3, 4], :, ::-1]
+    mean = average_flip(np.stack([heatmaps, mirrored]), np.stack([offsets, turned.reshape(12, 6, 9)]), THREE)
+    np.testing.assert_array_equal(mean[0], heatmaps)
+    np.testing.assert_array_equal(mean[1], offsets)
+
+
+def test_mirrored_maps_give_mirrored_poses():
+    """Oracle 4: x becomes W - 1 - x exactly, without a shift."""
+    heatmaps, offsets = _random_maps(10, 12, 17, centers=2)
+    spec = _spec(centers="dual", center_threshold=0.5)
+    turned = offsets.reshape(2, 3, 2, 12, 17)[:, [0, 2, 1], ..., ::-1] * np.float32([-1, 1])[:, None, None]
+    poses = decode_center_offset(heatmaps, offsets, spec)
+    mirrored = decode_center_offset(heatmaps[[0, 2, 1, 3, 4], :, ::-1], turned.reshape(12, 12, 17), spec)
+    assert len(poses) == len(mirrored) > 8
+    expected = poses.keypoints[:, [0, 2, 1]] * [-1, 1] + [4 * 17 - 1, 0]
+    np.testing.assert_allclose(mirrored.keypoints, expected, rtol=0, atol=1e-4)
+
+
 def test_maps_of_another_skeleton_are_refused():
     heatmaps, offsets = _random_maps(6)
     with pytest.raises(ValueError, match="expected 18 heatmaps and 34 offset maps"):
         decode_center_offset(heatmaps, offsets, ModelSpec(name="coco"))
+    with pytest.raises(ValueError, match=r"expected 5 heatmaps and 12 offset maps .* got 4 and 6"):
+        decode_center_offset(heatmaps, offsets, _spec(centers="dual"))
 
 
 def test_suppression_is_the_reference(reference):
