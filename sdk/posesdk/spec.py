@@ -94,11 +94,12 @@ class HeadSpec(_Value):
 
     The offset head's output is multiplied by `offset_scale` to give cells. `offsets="adaptive"` gives every keypoint a
     tower of its own with deformable convolutions (DEKR, Geng et al., CVPR 2021), `adaptive_channels` wide, in place of
-    `offset_channels`.
+    `offset_channels`. `heatmap_blocks` residual blocks stand before the heatmaps' output convolution; DEKR has one.
     """
 
     offsets: Literal["plain", "adaptive"] = "plain"
     adaptive_channels: PositiveInt = 15
+    heatmap_blocks: Annotated[int, Field(ge=0)] = 0
 
     heatmap_channels: PositiveInt = 32
     offset_channels: PositiveInt = 256

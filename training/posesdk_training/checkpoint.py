@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from posesdk.spec import ModelSpec
 from posesdk_runtimes.errors import CheckpointError
-from posesdk_training.models.build import build_model
-from posesdk_training.models.logocap import LogoCap
+from posesdk_training.models.build import PoseModel, build_model
 
 __all__ = [
     "Checkpoint",
@@ -114,7 +113,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     return Checkpoint(spec, tensors, {key: value for key, value in header.items() if key not in RESERVED})
 
 
-def load_model(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> LogoCap:
+def load_model(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> PoseModel:
     """The model in `path`, in eval mode on `device`.
 
     Raises CheckpointError as `load_checkpoint` does, and for weights that do not fit the specification.

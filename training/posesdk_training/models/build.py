@@ -1,17 +1,39 @@
 """Networks from specs, and the specs of the models that the project trains."""
 
-from posesdk.spec import AdaptationSpec, DecodeSpec, EdgeBackboneSpec, HeadSpec, HRNetSpec, InputSpec, ModelSpec
+from collections.abc import Sequence
+
+from posesdk.spec import (
+    AdaptationSpec,
+    DecodeSpec,
+    EdgeBackboneSpec,
+    HeadSpec,
+    HRNetSpec,
+    InputSpec,
+    ModelSpec,
+    PoseNetsSpec,
+)
+from posesdk_training.models.dual_centers import DualCenters
 from posesdk_training.models.logocap import LogoCap
+from posesdk_training.models.stems import Branch
 
 __all__ = [
     "PRESETS",
+    "PoseModel",
     "build_model",
+    "dac_nano_spec",
+    "dac_small_spec",
+    "dac_w32_spec",
+    "dac_w48_spec",
+    "logocap_nano_dual_spec",
     "logocap_nano_spec",
     "logocap_small_spec",
     "logocap_w32_spec",
     "logocap_w48_spec",
     "preset",
 ]
+
+PoseModel = LogoCap | DualCenters
+"""A network of either method."""
 
 
 def logocap_w32_spec() -> ModelSpec:
@@ -63,7 +85,62 @@ def logocap_nano_spec() -> ModelSpec:
     )
 
 
-PRESETS = {spec().name: spec for spec in (logocap_w32_spec, logocap_w48_spec, logocap_small_spec, logocap_nano_spec)}
+def logocap_nano_dual_spec() -> ModelSpec:
+    """LOGO-CAP nano with two centers a person: its adaptation refines the poses of both."""
+    return logocap_nano_spec().model_copy(update={"name": "logocap-nano-dual", "centers": "dual"})
+
+
+def dac_w32_spec() -> ModelSpec:
+    """Dual Anatomical Centers with HRNet-W32, at the size that its paper gives: 43.5 M parameters."""
+    return _paper_size_spec(32, side=512)
+
+
+def dac_w48_spec() -> ModelSpec:
+    """Dual Anatomical Centers with HRNet-W48, at the size that its paper gives: 79.8 M parameters."""
+    return _paper_size_spec(48, side=640)
+
+
+def _paper_size_spec(width: int, *, side: int) -> ModelSpec:
+    return ModelSpec(
+        name=f"dac-w{width}",
+        method="dac",
+        centers="dual",
+        input=InputSpec(resize="short", side=side, multiple=64),
+        backbone=HRNetSpec(channels=(width, 2 * width, 4 * width, 8 * width)),
+        heads=HeadSpec(heatmap_channels=width, heatmap_blocks=1, offsets="adaptive"),
+        decode=DecodeSpec(flip_test=True),
+    )
+
+
+def dac_small_spec() -> ModelSpec:
+    """Dual Anatomical Centers on the backbone and plain heads of LOGO-CAP small."""
+    nets = PoseNetsSpec(hidden=(384, 128), refinement_hidden=(384, 128))
+    return _on_edge("dac-small", logocap_small_spec(), nets)
+
+
+def dac_nano_spec() -> ModelSpec:
+    """Dual Anatomical Centers on the backbone and plain heads of LOGO-CAP nano."""
+    nets = PoseNetsSpec(hidden=(384, 128), refinement_hidden=(384, 128))
+    return _on_edge("dac-nano", logocap_nano_spec(), nets)
+
+
+def _on_edge(name: str, relative: ModelSpec, nets: PoseNetsSpec) -> ModelSpec:
+    update = {"name": name, "method": "dac", "centers": "dual", "pose_nets": nets}
+    return relative.model_copy(update=update)
+
+
+_SPECS = (
+    logocap_w32_spec,
+    logocap_w48_spec,
+    logocap_small_spec,
+    logocap_nano_spec,
+    logocap_nano_dual_spec,
+    dac_w32_spec,
+    dac_w48_spec,
+    dac_small_spec,
+    dac_nano_spec,
+)
+PRESETS = {spec().name: spec for spec in _SPECS}
 """Specs by model name."""
 
 
@@ -74,6 +151,6 @@ def preset(name: str) -> ModelSpec:
     return PRESETS[name]()
 
 
-def build_model(spec: ModelSpec) -> LogoCap:
-    """A freshly initialised network for `spec`."""
-    return LogoCap(spec)
+def build_model(spec: ModelSpec, branches: Sequence[Branch] = ()) -> PoseModel:
+    """A freshly initialised network for `spec`, with the stems of the `branches` that it is trained with."""
+    return DualCenters(spec, branches) if spec.method == "dac" else LogoCap(spec, branches)

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from posesdk_training.models.build import PoseModel
+from posesdk_training.models.dual_centers import DualCenters
 from posesdk_training.models.logocap import LogoCap
 
 __all__ = ["Adapt", "Trunk"]
@@ -11,15 +13,16 @@ LEVELS = 255.0
 
 
 class Trunk(nn.Module):
-    """`image` uint8 (B, H, W, 3) RGB -> heatmaps (B, K+1, h, w), offsets (B, 2K, h, w), embedding (B, h, w, d).
+    """`image` uint8 (B, H, W, 3) RGB -> heatmaps (B, K+Q, h, w), offsets (B, 2KQ, h, w), and what poses are read from.
 
-    Normalisation is inside. The model is put into evaluation mode.
+    That is the embedding (B, h, w, d), of LOGO-CAP, or the four levels (B, h/2^r, w/2^r, C_r), of DAC. Normalisation is
+    inside. The model is put into evaluation mode.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, model: LogoCap) -> None:
+    def __init__(self, model: PoseModel) -> None:
         super().__init__()
         self.model = model
         source = model.spec.input
@@ -27,23 +30,32 @@ class Trunk(nn.Module):
         self.register_buffer("std", LEVELS * torch.tensor(source.std).view(1, 3, 1, 1))
         self.eval()
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """The dense maps of a batch of images."""
         # TensorRT takes a uint8 input only into a Cast, so the cast comes before the transpose.
         pixels = image.float().permute(0, 3, 1, 2)
         maps = self.model((pixels - self.mean) / self.std)
-        return maps.heatmaps, maps.offsets, maps.embedding.permute(0, 2, 3, 1)
+        features = maps.levels or (maps.embedding,)
+        return maps.heatmaps, maps.offsets, *(level.permute(0, 2, 3, 1) for level in features)
 
 
 class Adapt(nn.Module):
-    """`context` (N, K*d, n, n) -> attraction maps (N, K, n, n), before the clamp."""
+    """What looks at one pose, for N of them; N is free.
 
-    def __init__(self, model: LogoCap) -> None:
+    LOGO-CAP: `context` (N, K*d, n, n) -> attraction maps (N, K, n, n), before the clamp. DAC: `context`
+    (N, K, F + patch^2 + 2) -> similarity (N, E), confidence (N), residuals (N, K, 2), those that the spec asks for.
+    """
+
+    def __init__(self, model: PoseModel) -> None:
         super().__init__()
-        self.joints_mlp = model.joints_mlp
+        self.joints_mlp = model.joints_mlp if isinstance(model, LogoCap) else None
+        self.pose_nets = model.pose_nets if isinstance(model, DualCenters) else None
         self.eval()
 
-    def forward(self, context: Tensor) -> Tensor:
-        """The attraction maps of N persons."""
+    def forward(self, context: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """The attraction maps, or what the pose networks say."""
+        if self.pose_nets is not None:
+            return tuple(value for value in self.pose_nets(context) if value is not None)
+        assert self.joints_mlp is not None
         maps: Tensor = self.joints_mlp(context)
         return maps

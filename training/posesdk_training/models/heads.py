@@ -1,11 +1,24 @@
-"""Builders of LOGO-CAP's dense heads: each is one 1x1 convolution and one 1x1 output convolution.
+"""Builders of the dense heads: a 1x1 convolution, then the output layer.
 
-Their places in `LogoCap` carry the published names, so that published weights load without a key map.
+The output layer is one 1x1 convolution (LOGO-CAP), or that behind residual blocks and adaptive towers (DEKR, Geng et
+al., CVPR 2021). Their places in the models carry LOGO-CAP's published names, so that its weights load without a key
+map.
 """
 
 from torch import nn
 
-__all__ = ["head_transition", "initialise_for_focal_loss"]
+from posesdk.spec import ModelSpec
+from posesdk_training.models.adaptive_head import CONV_STD, AdaptiveOffsets
+from posesdk_training.models.hrnet import BasicBlock
+
+__all__ = [
+    "head_transition",
+    "heatmap_layers",
+    "initialise_as_published",
+    "initialise_for_focal_loss",
+    "offset_layers",
+    "output_layer",
+]
 
 RARE_LOGIT = -4.0
 """Heatmap bias before training: sigmoid(-4) = 0.018, so that the many empty cells do not flood the first steps."""
@@ -15,6 +28,40 @@ OFFSET_STD = 0.01
 def head_transition(features: int, channels: int) -> nn.Sequential:
     """1x1 convolution without bias, batch norm, ReLU: (B, features, h, w) -> (B, channels, h, w)."""
     return nn.Sequential(nn.Conv2d(features, channels, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
+
+
+def heatmap_layers(features: int, spec: ModelSpec) -> tuple[nn.Sequential, nn.Module]:
+    """Transition and output layer of the heatmaps: (B, features, h, w) -> (B, K+Q, h, w)."""
+    channels, blocks = spec.heads.heatmap_channels, spec.heads.heatmap_blocks
+    output: nn.Module = nn.Conv2d(channels, spec.keypoint_count + spec.center_count, 1)
+    if blocks:
+        output = nn.Sequential(*(BasicBlock(channels) for _ in range(blocks)), output)
+    return head_transition(features, channels), output
+
+
+def offset_layers(features: int, spec: ModelSpec) -> tuple[nn.Sequential, nn.Module]:
+    """Transition and output layer of the offsets: (B, features, h, w) -> (B, 2KQ, h, w), center by center."""
+    heads, keypoints, centers = spec.heads, spec.keypoint_count, spec.center_count
+    if heads.offsets == "plain":
+        output = nn.Conv2d(heads.offset_channels, 2 * keypoints * centers, 1)
+        return head_transition(features, heads.offset_channels), output
+    towers = AdaptiveOffsets(keypoints, centers, heads.adaptive_channels)
+    return head_transition(features, keypoints * heads.adaptive_channels), towers
+
+
+def output_layer(layers: nn.Module) -> nn.Conv2d:
+    """The last convolution of a head's output layer."""
+    convolutions = [layer for layer in layers.modules() if isinstance(layer, nn.Conv2d)]
+    return convolutions[-1]
+
+
+def initialise_as_published(layers: nn.Module) -> None:
+    """DEKR's start of a head: small convolutions, biases of 0. Adaptive towers start on their own."""
+    for layer in layers.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.normal_(layer.weight, std=CONV_STD)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
 
 def initialise_for_focal_loss(heatmaps: nn.Conv2d, offsets: nn.Conv2d) -> None:

@@ -3,17 +3,22 @@
 Attribute names are the keys of published checkpoints.
 """
 
+from collections.abc import Mapping, Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from posesdk.spec import HRNetSpec
+from posesdk_training.models.stems import DEPLOYED, Branch, start_stems, training_stems
 
-__all__ = ["HRNet"]
+__all__ = ["BasicBlock", "HRNet"]
 
 STEM_CHANNELS = 64
 """Fixed in every published HRNet, whatever its width."""
 BOTTLENECK_EXPANSION = 4
+STEM_STRIDES: Mapping[Branch, tuple[int, ...]] = {"8x": (2, 2, 2), "2x": (2, 1)}
+"""Of the layers of the stems that are not deployed (DAC, Fig. 2)."""
 LAYER1_BLOCKS = 4
 CONV_STD = 0.001
 """Published initialisation of the backbone's convolutions."""
@@ -31,7 +36,9 @@ def _conv3_norm_relu(inputs: int, outputs: int, stride: int) -> nn.Sequential:
     return nn.Sequential(_conv3(inputs, outputs, stride), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
 
 
-class _BasicBlock(nn.Module):
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions beside an identity: (B, channels, h, w) -> the same."""
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv1 = _conv3(channels, channels)
@@ -40,6 +47,7 @@ class _BasicBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """The block's output."""
         y = F.relu(self.bn1(self.conv1(x)), inplace=True)
         y = self.bn2(self.conv2(y))
         return F.relu(y + x, inplace=True)
@@ -89,7 +97,7 @@ class _FusionModule(nn.Module):
     def __init__(self, channels: tuple[int, ...], blocks: int) -> None:
         super().__init__()
         scales = range(len(channels))
-        self.branches = nn.ModuleList(nn.Sequential(*(_BasicBlock(c) for _ in range(blocks))) for c in channels)
+        self.branches = nn.ModuleList(nn.Sequential(*(BasicBlock(c) for _ in range(blocks))) for c in channels)
         self.fuse_layers = nn.ModuleList(
             nn.ModuleList(_fuse_layer(channels, target, source) for source in scales) for target in scales
         )
@@ -107,13 +115,17 @@ class _FusionModule(nn.Module):
 
 
 class HRNet(nn.Module):
-    """(B, 3, H, W), sides multiples of 32 -> (B, sum of `spec.channels`, H/4, W/4)."""
+    """(B, 3, H, W), sides multiples of 32 -> (B, sum of `spec.channels`, H/4, W/4).
 
-    def __init__(self, spec: HRNetSpec) -> None:
+    With the stems of the `branches` that it is trained with; those take images twice as large, or half.
+    """
+
+    def __init__(self, spec: HRNetSpec, branches: Sequence[Branch] = ()) -> None:
         super().__init__()
         channels = spec.channels
         layer1_channels = STEM_CHANNELS * BOTTLENECK_EXPANSION
         self.out_channels = sum(channels)
+        self.level_channels = channels
         self.conv1 = _conv3(3, STEM_CHANNELS, 2)
         self.bn1 = nn.BatchNorm2d(STEM_CHANNELS)
         self.conv2 = _conv3(STEM_CHANNELS, STEM_CHANNELS, 2)
@@ -132,9 +144,11 @@ class HRNet(nn.Module):
             nn.ModuleList(_FusionModule(channels[:branches], blocks) for _ in range(modules))
             for branches, modules, blocks in zip((2, 3, 4), spec.modules, spec.blocks, strict=True)
         )
+        self.stems = training_stems(branches, STEM_STRIDES, STEM_CHANNELS)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, std=CONV_STD)
+        self.start_stems()
 
     @staticmethod
     def _new_branch(channels: tuple[int, ...], index: int) -> nn.ModuleList:
@@ -142,10 +156,17 @@ class HRNet(nn.Module):
         new = nn.Sequential(_conv3_norm_relu(channels[index - 1], channels[index], 2))
         return nn.ModuleList([*(nn.Identity() for _ in range(index)), new])
 
-    def forward(self, images: Tensor) -> Tensor:
+    def start_stems(self) -> None:
+        """Starts the stems that are not deployed from the one that is, say after that was loaded."""
+        start_stems(self.stems, [(self.conv1, self.bn1), (self.conv2, self.bn2)])
+
+    def forward(self, images: Tensor, branch: Branch = DEPLOYED) -> Tensor:
         """Concatenation of the four scales at stride 4, the coarser ones upsampled bilinearly."""
-        x = F.relu(self.bn1(self.conv1(images)), inplace=True)
-        x = F.relu(self.bn2(self.conv2(x)), inplace=True)
+        return self.merge(self.levels(images, branch))
+
+    def levels(self, images: Tensor, branch: Branch = DEPLOYED) -> tuple[Tensor, ...]:
+        """The four scales (B, C_r, h/2^r, w/2^r), finest first; h is H/4 with the deployed stem."""
+        x = self._stem(images) if branch == DEPLOYED else self.stems[branch](images)
         x = self.layer1(x)
         scales = [transition(x) for transition in self.transition1]
         for modules, transition in ((self.stage2, self.transition2), (self.stage3, self.transition3)):
@@ -154,9 +175,18 @@ class HRNet(nn.Module):
             scales = [*scales, transition[-1](scales[-1])]
         for module in self.stage4:
             scales = module(scales)
+        return tuple(scales)
+
+    def _stem(self, images: Tensor) -> Tensor:
+        x = F.relu(self.bn1(self.conv1(images)), inplace=True)
+        return F.relu(self.bn2(self.conv2(x)), inplace=True)
+
+    @staticmethod
+    def merge(levels: Sequence[Tensor]) -> Tensor:
+        """What the dense heads read of the four scales: (B, `out_channels`, h, w)."""
         # By a factor, not to a size: a size taken from a shape is a constant in an exported graph.
         coarse = [
             F.interpolate(scale, scale_factor=float(2**level), mode="bilinear", align_corners=False)
-            for level, scale in enumerate(scales[1:], start=1)
+            for level, scale in enumerate(levels[1:], start=1)
         ]
-        return torch.cat([scales[0], *coarse], dim=1)
+        return torch.cat([levels[0], *coarse], dim=1)
