@@ -70,7 +70,7 @@ def encode(arrays, image):
     joints, areas = arrays[f"meta{image}/joints_out"], arrays[f"meta{image}/area_out"][:, 0]
     centers = joints[:, 17]
     cells = np.trunc(centers[:, :2]).astype(np.int64)
-    persons = GridPersons(joints[:, :17], centers, areas, np.sqrt(areas) / 4, cells)
+    persons = GridPersons(joints[:, :17], centers[:, None], areas, np.sqrt(areas) / 4, cells[:, None])
     return encode_dense(persons, CELLS, TargetConfig())
 
 

@@ -8,6 +8,7 @@ from pydantic import ValidationError, model_validator
 
 from posesdk.spec import ModelSpec
 from posesdk_runtimes.errors import DataError
+from posesdk_training.settings.branches import BranchConfig
 from posesdk_training.settings.data import DataConfig
 from posesdk_training.settings.faults import described_faults
 from posesdk_training.settings.learning import LossConfig, OptimizerConfig, PhaseConfig, TeacherConfig
@@ -28,6 +29,7 @@ class TrainConfig(Section):
     `sync_batchnorm` takes norm statistics over all devices. `on_nonfinite: skip` leaves out a step whose loss or
     gradient is no number, and gives up after `max_skips` in a row. Losses are read off the device and checked every
     `check_every` steps: more than 1 keeps a GPU busy, and finds the step that went wrong a little later.
+    `branches` are those of multi-scale training; "4x" is the one that is deployed.
     """
 
     name: str
@@ -36,6 +38,7 @@ class TrainConfig(Section):
     data: DataConfig
     augment: AugmentConfig = AugmentConfig()
     targets: TargetConfig = TargetConfig()
+    branches: tuple[BranchConfig, ...] = (BranchConfig(name="4x"),)
     loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     phases: tuple[PhaseConfig, ...]
@@ -70,6 +73,19 @@ class TrainConfig(Section):
         keypoints = self.model.skeleton.keypoints
         if strange := set(self.targets.center_keypoints) - set(keypoints):
             raise ValueError(f"targets.center_keypoints: {sorted(strange)} are none of the model's {keypoints}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_branches(self) -> "TrainConfig":
+        names = [branch.name for branch in self.branches]
+        if len(set(names)) < len(names) or "4x" not in names:
+            raise ValueError(f"branches must be different ones, the deployed 4x among them; got {names}")
+        if next(branch for branch in self.branches if branch.name == "4x").zoom != 1:
+            raise ValueError("branches: 4x is what the others zoom from, its own zoom is 1")
+        if len(names) > 1 and self.model.frame != "consistent":
+            raise ValueError(
+                f"branches: {names} agree on the cells of the consistent frame alone; set model.frame to consistent"
+            )
         return self
 
     @model_validator(mode="after")

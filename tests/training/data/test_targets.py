@@ -32,10 +32,10 @@ def persons_at(net_keypoints, frame, areas=None):
     grid[..., :2] = net_to_cells(points[..., :2], consistent=consistent)
     return GridPersons(
         keypoints=grid,
-        centers=np.concatenate([net_to_cells(centers, consistent=consistent), ones], axis=1),
+        centers=np.concatenate([net_to_cells(centers, consistent=consistent), ones], axis=1)[:, None],
         areas=areas.astype(np.float32),
         sizes=np.sqrt(np.prod(extent, axis=1)).astype(np.float32) / 4,
-        center_cells=np.floor(centers / 4).astype(np.int64),
+        center_cells=np.floor(centers / 4).astype(np.int64)[:, None],
     )
 
 
@@ -111,7 +111,7 @@ def brute_squares(persons, config, size):
     offsets, weights = np.zeros((count, 2, size, size)), np.zeros((count, 2, size, size))
     owner = np.zeros((size, size))
     for keypoints, center, area, (cx, cy) in zip(
-        persons.keypoints, persons.centers, persons.areas, persons.center_cells, strict=True
+        persons.keypoints, persons.centers[:, 0], persons.areas, persons.center_cells[:, 0], strict=True
     ):
         if center[2] <= 0 or not (0 <= cx < size and 0 <= cy < size):
             continue
@@ -138,10 +138,10 @@ def test_square_windows_follow_the_published_overlap_rule(seed):
     ).astype(np.float32)
     persons = GridPersons(
         keypoints,
-        np.concatenate([centers, rng.random((4, 1)) < 0.9], axis=1).astype(np.float32),
+        np.concatenate([centers, rng.random((4, 1)) < 0.9], axis=1).astype(np.float32)[:, None],
         rng.uniform(100, 5000, 4).astype(np.float32),
         np.full(4, 5, np.float32),
-        np.floor(centers).astype(np.int64),
+        np.floor(centers).astype(np.int64)[:, None],
     )
     targets = encode_dense(persons, (20, 20), TargetConfig())
     offsets, weights = brute_squares(persons, TargetConfig(), 20)
@@ -156,7 +156,7 @@ def test_gaussian_windows_give_each_cell_to_the_nearest_center():
     claimed = np.argwhere(targets.offset_weights[0] > 0)
     assert len(claimed) > 4
     for row, column in claimed:
-        distances = np.hypot(column - persons.centers[:, 0], row - persons.centers[:, 1])
+        distances = np.hypot(column - persons.centers[:, 0, 0], row - persons.centers[:, 0, 1])
         owner = int(distances.argmin())
         assert targets.offsets[0, row, column] == pytest.approx(column - persons.keypoints[owner, 0, 0], abs=1e-5)
 

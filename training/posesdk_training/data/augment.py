@@ -145,18 +145,21 @@ def transform_boxes(boxes: NDArray[np.float32], placement: Placement) -> NDArray
     return np.concatenate([moved.min(1), moved.max(1)], axis=1).astype(np.float32)
 
 
-def jitter_colors(rng: np.random.Generator, image: Image) -> Image:
-    """Random brightness, contrast, saturation, color cast, gray, blur and noise."""
+def jitter_colors(rng: np.random.Generator, image: Image, resolution: int = 1) -> Image:
+    """Random brightness, contrast, saturation, color cast, gray, blur and noise.
+
+    An image of `resolution` times the sample's px a side is blurred and noisy as much as the sample once averaged down.
+    """
     values = image.astype(np.float32)
     if rng.random() < 0.8:
         _adjust(rng, values)
     if rng.random() < 0.08:
         values = _gray(values)
     if rng.random() < 0.12:
-        values = cv2.GaussianBlur(values, (0, 0), rng.uniform(0.4, 1.3))  # type: ignore[assignment]
+        values = cv2.GaussianBlur(values, (0, 0), resolution * rng.uniform(0.4, 1.3))  # type: ignore[assignment]
     if rng.random() < 0.2:
         noise = rng.standard_normal(values.shape, dtype=np.float32)
-        noise *= np.float32(rng.uniform(1, 10))
+        noise *= np.float32(resolution * rng.uniform(1, 10))
         values += noise
     return np.clip(values, 0, 255, out=values).astype(np.uint8)
 

@@ -1,7 +1,7 @@
 """Which samples make a batch of a run, and what a batch holds."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import Sampler
 
 from posesdk_training.config import TrainConfig
+from posesdk_training.data.views import View
 
 __all__ = ["Batch", "Place", "SampleKey", "StepSampler", "collate"]
 
@@ -37,8 +38,9 @@ class Batch:
     """B samples. `images` (B, 3, S, S) uint8 RGB; dense targets and weights as in `DenseTargets`, batched.
 
     `keypoints` holds, per image, the persons of the adaptation branch (P, K, 3) in net px with v = 0 outside the crop;
-    `areas` their areas (P,) in square net px; `names` say which photos they are. Not a dataclass on purpose: mixed
-    precision would round the fields of one, and coordinates must stay float32.
+    `areas` their areas (P,) in square net px; `names` say which photos they are; `views` are those of the branches
+    beside 4x. Not a dataclass on purpose: mixed precision would round the fields of one, and coordinates must stay
+    float32.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Batch:
         keypoints: list[torch.Tensor],
         areas: list[torch.Tensor],
         names: tuple[str, ...] = (),
+        views: tuple[View, ...] = (),
     ) -> None:
         self.images = images
         self.heatmaps = heatmaps
@@ -60,6 +63,7 @@ class Batch:
         self.keypoints = keypoints
         self.areas = areas
         self.names = names
+        self.views = views
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device."""
@@ -76,6 +80,7 @@ class Batch:
             [moved(value) for value in self.keypoints],
             [moved(value) for value in self.areas],
             self.names,
+            tuple(view.to(device) for view in self.views),
         )
 
 
@@ -119,20 +124,29 @@ class StepSampler(Sampler[list[SampleKey]]):
 
 
 def collate(samples: list[dict[str, Any]]) -> Batch:
-    """Stacks samples; weight maps of one channel are widened where another sample of the batch has K+1."""
+    """Stacks samples; weight maps of one channel are widened where another sample of the batch has K+Q."""
+    views = zip(*(sample.get("views", ()) for sample in samples), strict=True)
+    return Batch(
+        **_dense(samples),
+        keypoints=[torch.from_numpy(sample["keypoints"]) for sample in samples],
+        areas=[torch.from_numpy(sample["areas"]) for sample in samples],
+        names=tuple(sample["name"] for sample in samples if "name" in sample),
+        views=tuple(View(alike[0]["branch"], alike[0]["weight"], **_dense(alike)) for alike in views),
+    )
+
+
+def _dense(samples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    """Images, heatmaps and offsets, these with their weights."""
     channels = max(len(sample["heatmap_weights"]) for sample in samples)
 
     def stack(name: str) -> torch.Tensor:
         return torch.from_numpy(np.stack([sample[name] for sample in samples]))
 
     weights = [np.broadcast_to(s["heatmap_weights"], (channels, *s["heatmap_weights"].shape[1:])) for s in samples]
-    return Batch(
-        stack("image"),
-        stack("heatmaps"),
-        torch.from_numpy(np.stack(weights)),
-        stack("offsets"),
-        stack("offset_weights"),
-        [torch.from_numpy(sample["keypoints"]) for sample in samples],
-        [torch.from_numpy(sample["areas"]) for sample in samples],
-        tuple(sample["name"] for sample in samples if "name" in sample),
-    )
+    return {
+        "images": stack("image"),
+        "heatmaps": stack("heatmaps"),
+        "heatmap_weights": torch.from_numpy(np.stack(weights)),
+        "offsets": stack("offsets"),
+        "offset_weights": stack("offset_weights"),
+    }

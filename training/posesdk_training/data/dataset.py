@@ -4,6 +4,8 @@ Sample i of a run depends on (seed, i) alone, so any number of loader processes 
 same data. Sets in shards are the exception: their photos come in the order of the stream (see `photos`).
 """
 
+from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -13,24 +15,41 @@ from pycocotools import mask as coco_mask
 from torch.utils.data import Dataset
 
 from posesdk_training.config import TrainConfig
+from posesdk_training.data.anatomical_centers import center_rules
 from posesdk_training.data.augment import (
     Placement,
     jitter_colors,
     sample_placement,
     transform_boxes,
-    transform_keypoints,
     warp_image,
 )
 from posesdk_training.data.batches import SampleKey
-from posesdk_training.data.coco import ImageRecord, KeypointSet, PersonRecord, Region
+from posesdk_training.data.coco import ImageRecord, KeypointSet, Region
 from posesdk_training.data.occluders import Occluders
-from posesdk_training.data.photos import PhotoReader
+from posesdk_training.data.photos import Photo, PhotoReader
+from posesdk_training.data.placed_persons import PlacedPersons, place_persons
 from posesdk_training.data.stage_clock import StageClock
-from posesdk_training.data.targets import GridPersons, encode_dense, net_to_cells
+from posesdk_training.data.targets import encode_dense, net_to_cells
+from posesdk_training.data.views import enlarged, fields_of_view, shrunk, zoomed
+from posesdk_training.settings.branches import BranchConfig
 
 __all__ = ["KeypointDataset"]
 
 Floats = NDArray[np.float32]
+Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    """What branches with one field of view see: `pixels` (n S, n S, 3) and the record that belongs to them.
+
+    `placement` is that of the 4x view, of S net px a side, if it has this `zoom`.
+    """
+
+    pixels: Image
+    record: ImageRecord
+    placement: Placement
+    zoom: float
 
 
 class KeypointDataset(Dataset[dict[str, Any]]):
@@ -43,6 +62,8 @@ class KeypointDataset(Dataset[dict[str, Any]]):
         self._photos = PhotoReader(config)
         occluders = config.augment.occluders
         self._occluders = None if occluders is None else Occluders(occluders, config.model.skeleton)
+        self._rules = center_rules(config.model.skeleton) if config.model.centers == "dual" else None
+        self._fields = fields_of_view(config.branches)
 
     @property
     def skipped(self) -> int:
@@ -55,101 +76,82 @@ class KeypointDataset(Dataset[dict[str, Any]]):
         rng = np.random.default_rng((self._config.seed, 0, key.index))
         photo = self._photos.draw(rng, key)
         self._lap("read+decode")
-        return self._sample(rng, photo.image, photo.keypoint_set, photo.record, size=key.size)
-
-    def _sample(
-        self,
-        rng: np.random.Generator,
-        image: NDArray[np.uint8],
-        keypoint_set: KeypointSet,
-        record: ImageRecord,
-        *,
-        size: int,
-    ) -> dict[str, Any]:
-        config = self._config
-        frame = config.model.frame
         placement = sample_placement(
-            rng, image.shape[:2], record.persons, size=size, config=config.augment, frame=frame
+            rng,
+            photo.image.shape[:2],
+            photo.record.persons,
+            size=key.size,
+            config=self._config.augment,
+            frame=self._config.model.frame,
         )
-        pixels = warp_image(image, placement, config.augment.border)
-        if self._occluders is not None and keypoint_set.config.supervised_window is None:
-            pixels, record = self._occluders.paste(rng, pixels, record, placement)
-        self._lap("crop+warp")
-        if config.augment.photometric:
-            pixels = jitter_colors(rng, pixels)
-        self._lap("colour")
-        persons, keypoints, areas = self._persons(record.persons, placement)
-        cells = size // config.model.stride
-        targets = encode_dense(persons, (cells, cells), config.targets)
-        weights = targets.heatmap_weights * self._mask(record, placement, keypoint_set)
-        sample = {
-            "name": f"{keypoint_set.config.name}/{record.path.name}",
-            "image": np.stack(cv2.split(pixels)[::-1]),
-            "heatmaps": _half(targets.heatmaps),
-            "heatmap_weights": _half(weights),
-            "offsets": _half(targets.offsets),
-            "offset_weights": targets.offset_weights,
-            "keypoints": keypoints,
-            "areas": areas,
-        }
-        self._lap("targets")
-        return sample
+        samples: dict[str, dict[str, Any]] = {}
+        for branches in self._fields:
+            samples |= self._seen(deepcopy(rng), photo, placement, branches)
+        sample = samples.pop("4x")
+        views = [samples[branch.name] for branch in self._config.branches if branch.name in samples]
+        return sample | ({"views": views} if views else {})
 
     def _lap(self, stage: str) -> None:
         if self._clock is not None:
             self._clock.lap(stage)
 
-    def _persons(self, persons: tuple[PersonRecord, ...], placement: Placement) -> tuple[GridPersons, Floats, Floats]:
-        config = self._config
-        size = placement.size
-        consistent = config.model.frame == "consistent"
-        count = config.model.keypoint_count
-        original = np.array([person.keypoints for person in persons], dtype=np.float32).reshape(-1, count, 3)
-        moved = transform_keypoints(original, placement, config.model.skeleton.flip_indices)
-        boxes = np.array([person.box for person in persons], dtype=np.float32).reshape(-1, 4)
-        boxes = transform_boxes(boxes, placement)
-        areas = np.array([person.area for person in persons], dtype=np.float32)
-        crowd = np.array([person.is_crowd for person in persons], dtype=np.bool_)
-        inside = ((moved[..., :2] >= 0) & (moved[..., :2] < size)).all(-1)
-        visible = (moved[..., 2] > 0) & inside
-        centers = self._centers(moved, visible, boxes)
-        centers[areas < config.targets.min_center_area, 2] = 0
-        grid = moved.copy()
-        grid[..., :2] = net_to_cells(moved[..., :2], consistent=consistent, flipped=placement.flip)
-        center_grid = centers.copy()
-        center_grid[:, :2] = net_to_cells(centers[:, :2], consistent=consistent, flipped=placement.flip)
-        sizes = np.sqrt(np.maximum((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]), 16.0)) / 4
-        net_areas = (areas * placement.scale**2).astype(np.float32)
-        owner_cells = centers[:, :2] / 4 if consistent else center_grid[:, :2]
-        grid_persons = GridPersons(
-            grid, center_grid, net_areas, sizes.astype(np.float32), np.floor(owner_cells).astype(np.int64)
-        )
-        refined = moved.copy()
-        refined[~inside, 2] = 0
-        kept = (refined[..., 2] > 0).any(1) & ~crowd
-        return grid_persons, refined[kept], net_areas[kept]
+    def _seen(
+        self, rng: np.random.Generator, photo: Photo, placement: Placement, branches: tuple[BranchConfig, ...]
+    ) -> dict[str, dict[str, Any]]:
+        """The samples of branches with one field of view, by their names; 4x's is complete."""
+        scene = self._scene(rng, photo, zoomed(placement, branches[0].zoom), branches)
+        persons = place_persons(scene.record.persons, scene.placement, self._config, self._rules)
+        mask = self._mask(scene.record, scene.placement, photo.keypoint_set)
+        samples: dict[str, dict[str, Any]] = {
+            branch.name: self._dense(scene, persons, mask, branch) for branch in branches
+        }
+        if "4x" in samples:
+            samples["4x"] |= {
+                "name": f"{photo.keypoint_set.config.name}/{photo.record.path.name}",
+                "keypoints": persons.keypoints,
+                "areas": persons.areas,
+            }
+        self._lap("targets")
+        return samples
 
-    def _centers(self, keypoints: Floats, visible: NDArray[np.bool_], boxes: Floats) -> Floats:
-        """(P, 3) mean of the keypoints that define a person's center, net px, and 1 where there is one.
+    def _scene(
+        self, rng: np.random.Generator, photo: Photo, placement: Placement, branches: tuple[BranchConfig, ...]
+    ) -> _Scene:
+        """The photo as the branch of the highest resolution sees it."""
+        config = self._config.augment
+        resolution = max(1, *(int(branch.input_scale) for branch in branches))
+        finest = enlarged(placement, resolution)
+        record = photo.record
+        pixels = warp_image(photo.image, finest, config.border)
+        if self._occluders is not None and photo.keypoint_set.config.supervised_window is None:
+            pixels, record = self._occluders.paste(rng, pixels, record, finest)
+        self._lap("crop+warp")
+        if config.photometric:
+            pixels = jitter_colors(rng, pixels, resolution)
+        self._lap("colour")
+        return _Scene(pixels, record, placement, branches[0].zoom)
 
-        Where nothing is labelled it is the center of the box, unless centers come from visible keypoints alone.
-        """
-        config = self._config.targets
-        use = visible if config.center_from_visible else keypoints[..., 2] > 0
-        if config.center_keypoints:
-            names = self._config.model.skeleton.keypoints
-            chosen = use & np.array([name in config.center_keypoints for name in names])
-            use = np.where((chosen.sum(1) >= 2)[:, None], chosen, use)
-        number = use.sum(1)
-        total = (keypoints[..., :2] * use[..., None]).sum(1)
-        valid = number >= (2 if config.center_from_visible else 0)
-        points = total / np.maximum(number, 1)[:, None]
-        if not config.center_from_visible:
-            points = np.where(number[:, None] > 0, points, (boxes[:, :2] + boxes[:, 2:]) / 2)
-        return np.concatenate([points, valid[:, None]], axis=1).astype(np.float32)
+    def _dense(self, scene: _Scene, persons: PlacedPersons, mask: Floats, branch: BranchConfig) -> dict[str, Any]:
+        """The image and the maps of a branch; persons out of its range are ignored."""
+        size = scene.placement.size
+        cells = size // self._config.model.stride
+        supervised = branch.supervises(persons.box_areas * np.float32(scene.zoom**2))
+        grid = persons.grid if supervised.all() else persons.grid.chosen(supervised)
+        config = branch.targets(self._config.targets)
+        targets = encode_dense(grid, (cells, cells), config, persons.blanks(supervised))
+        pixels = shrunk(scene.pixels, round(branch.input_scale * size))
+        return {
+            "branch": branch.name,
+            "weight": branch.weight,
+            "image": np.stack(cv2.split(pixels)[::-1]),
+            "heatmaps": _half(targets.heatmaps),
+            "heatmap_weights": _half(targets.heatmap_weights * mask),
+            "offsets": _half(targets.offsets),
+            "offset_weights": targets.offset_weights,
+        }
 
     def _mask(self, record: ImageRecord, placement: Placement, keypoint_set: KeypointSet) -> Floats:
-        """(K+1, h, w) 1 where the heatmap loss may look, or (1, h, w) where all channels agree."""
+        """(K+Q, h, w) 1 where the heatmap loss may look, or (1, h, w) where all channels agree."""
         config = self._config
         cells = placement.size // config.model.stride
         consistent = config.model.frame == "consistent"
@@ -167,10 +169,12 @@ class KeypointDataset(Dataset[dict[str, Any]]):
                 right, bottom = np.ceil((box[2:] + margin) / 4).astype(int)
                 allowed[max(0, top) : max(0, bottom), max(0, left) : max(0, right)] = 1
             mask &= allowed
-        if keypoint_set.annotated.all():
+        annotated = keypoint_set.annotated
+        centers = np.array([True]) if self._rules is None else self._rules.known(annotated)
+        channels = np.append(annotated, centers)
+        if channels.all():
             return mask[None].astype(np.float32)
-        channels = np.append(keypoint_set.annotated, True).astype(np.float32)
-        return channels[:, None, None] * mask
+        return channels[:, None, None].astype(np.float32) * mask
 
 
 def _half(values: Floats) -> NDArray[np.float16]:

@@ -1,9 +1,10 @@
 """Dense training targets: the encoder whose inverse is `posesdk.decode`.
 
-Heatmaps are Gaussians around keypoints and centers; offsets are `cell - keypoint` in cells, around each center
-(LOGO-CAP, section 3.1). All coordinates here are cells, so that either frame can be encoded.
+Heatmaps are Gaussians around keypoints and centers; offsets are `cell - keypoint` in cells, around each of a person's
+centers (LOGO-CAP, section 3.1; DAC, section 3.1). All coordinates here are cells, so that either frame can be encoded.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,18 +12,20 @@ from numpy.typing import NDArray
 
 from posesdk_training.settings.samples import TargetConfig
 
-__all__ = ["DenseTargets", "GridPersons", "encode_dense", "net_to_cells"]
+__all__ = ["Blank", "DenseTargets", "GridPersons", "encode_dense", "net_to_cells"]
 
 Floats = NDArray[np.float32]
+Window = tuple[int, int, int, int, int]
+"""A channel, and the first and last (exclusive) columns and rows of what was drawn into it."""
 
 
 @dataclass(frozen=True, slots=True)
 class GridPersons:
     """The persons of one sample on the map grid.
 
-    `keypoints` (P, K, 3) x, y in cells and v; `centers` (P, 3) x, y in cells and 1 where the person has a center;
+    `keypoints` (P, K, 3) x, y in cells and v; `centers` (P, Q, 3) x, y in cells and 1 where the person has that center;
     `areas` (P,) annotation area in square net px; `sizes` (P,) square root of the box area in cells; `center_cells`
-    (P, 2) the whole cell that holds the center.
+    (P, Q, 2) the whole cell that holds the center.
     """
 
     keypoints: Floats
@@ -31,10 +34,34 @@ class GridPersons:
     sizes: Floats
     center_cells: NDArray[np.int64]
 
+    def chosen(self, which: NDArray[np.bool_]) -> "GridPersons":
+        """Those of the persons for whom `which` (P,) is true."""
+        return GridPersons(
+            self.keypoints[which],
+            self.centers[which],
+            self.areas[which],
+            self.sizes[which],
+            self.center_cells[which],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Blank:
+    """Cells in `box` (4,), x0, y0, x1, y1 in cells, of which nobody knows what `channel` should show (None: any one).
+
+    The windows that are drawn there for persons are supervised all the same.
+    """
+
+    box: Floats
+    channel: int | None = None
+
 
 @dataclass(frozen=True, slots=True)
 class DenseTargets:
-    """heatmaps (K+1, h, w) with weights (1, h, w); offsets and their weights (2K, h, w)."""
+    """heatmaps (K+Q, h, w) with weights (1, h, w), or (K+Q, h, w) with blanks; offsets and their weights (2KQ, h, w).
+
+    Offsets stand by center, then by keypoint: [center, keypoint, xy].
+    """
 
     heatmaps: Floats
     heatmap_weights: Floats
@@ -52,22 +79,42 @@ def net_to_cells(points: Floats, *, consistent: bool, flipped: bool = False) -> 
     return ((points - shift) / np.float32(4)).astype(np.float32)
 
 
-def encode_dense(persons: GridPersons, map_size: tuple[int, int], config: TargetConfig) -> DenseTargets:
+def encode_dense(
+    persons: GridPersons, map_size: tuple[int, int], config: TargetConfig, blanks: Sequence[Blank] = ()
+) -> DenseTargets:
     """The targets of one sample on a map of (h, w) cells."""
     height, width = map_size
-    count = persons.keypoints.shape[1]
-    heatmaps = np.zeros((count + 1, height, width), dtype=np.float32)
+    count, centers = persons.keypoints.shape[1], persons.centers.shape[1]
+    heatmaps = np.zeros((count + centers, height, width), dtype=np.float32)
     weights = np.full((1, height, width), config.background_weight, dtype=np.float32)
+    windows: list[Window] = []
     for person, keypoints in enumerate(persons.keypoints):
         size = float(persons.sizes[person])
         sigma = _sigma(size, config.keypoint_sigma, config.keypoint_sigma_per_size, config.keypoint_sigma_range)
         visible = np.flatnonzero(keypoints[:, 2] > 0)
-        _draw_gaussians(heatmaps, visible, weights[0], keypoints[visible], sigma)
+        windows += _draw_gaussians(heatmaps, visible, weights[0], keypoints[visible], sigma)
         sigma = _sigma(size, config.center_sigma, config.center_sigma_per_size, config.center_sigma_range)
-        if persons.centers[person, 2] > 0:
-            _draw_gaussians(heatmaps, np.array([count]), weights[0], persons.centers[person : person + 1], sigma)
+        existing = np.flatnonzero(persons.centers[person, :, 2] > 0)
+        points = persons.centers[person, existing]
+        windows += _draw_gaussians(heatmaps, count + existing, weights[0], points, sigma)
+    if blanks:
+        weights = _with_blanks(weights, count + centers, blanks, windows)
     offsets, offset_weights = _encode_offsets(persons, map_size, config)
     return DenseTargets(heatmaps, weights, offsets, offset_weights)
+
+
+def _with_blanks(weights: Floats, channels: int, blanks: Sequence[Blank], windows: list[Window]) -> Floats:
+    """Weights (1, h, w) for each channel, 0 in its blanks and 1 in its windows."""
+    wide = np.repeat(weights, channels, axis=0)
+    blank = np.zeros(wide.shape, dtype=np.bool_)
+    for entry in blanks:
+        left, top = np.maximum(np.floor(entry.box[:2]), 0).astype(np.int64).tolist()
+        right, bottom = np.maximum(np.ceil(entry.box[2:]) + 1, 0).astype(np.int64).tolist()
+        blank[np.s_[:] if entry.channel is None else entry.channel, top:bottom, left:right] = True
+    for channel, left, right, top, bottom in windows:
+        blank[channel, top:bottom, left:right] = False
+    wide[blank] = 0
+    return wide
 
 
 def _sigma(size: float, fixed: float, per_size: float | None, limits: tuple[float, float]) -> float:
@@ -76,8 +123,8 @@ def _sigma(size: float, fixed: float, per_size: float | None, limits: tuple[floa
 
 def _draw_gaussians(
     heatmaps: Floats, channels: NDArray[np.intp], weights: Floats, points: Floats, sigma: float
-) -> None:
-    """Draws the points (n, 3) into their channels (n,); points outside of the map are left out."""
+) -> list[Window]:
+    """Draws the points (n, 3) into their channels (n,) and says where; points outside of the map are left out."""
     height, width = weights.shape
     inside = (points[:, :2].astype(np.int64) >= 0).all(1) & (points[:, 0] < width) & (points[:, 1] < height)
     channels, points = channels[inside], points[inside, :2]
@@ -91,6 +138,10 @@ def _draw_gaussians(
         patch = heatmaps[channel, top:bottom, left:right]
         np.maximum(patch, column[top:bottom, None] * row[None, left:right], out=patch)
         weights[top:bottom, left:right] = 1.0
+    return [
+        (channel, left, right, top, bottom)
+        for channel, (left, top), (right, bottom) in zip(channels.tolist(), first.tolist(), last.tolist(), strict=True)
+    ]
 
 
 def _gaussian(positions: Floats, length: int, sigma: float) -> Floats:
@@ -100,26 +151,25 @@ def _gaussian(positions: Floats, length: int, sigma: float) -> Floats:
 
 
 def _encode_offsets(persons: GridPersons, map_size: tuple[int, int], config: TargetConfig) -> tuple[Floats, Floats]:
-    count = persons.keypoints.shape[1]
-    offsets = np.zeros((count, 2, *map_size), dtype=np.float32)
-    weights = np.zeros((count, 2, *map_size), dtype=np.float32)
-    if config.offset_window == "square":
-        _fill_squares(offsets, weights, persons, config)
-    else:
-        _fill_gaussians(offsets, weights, persons, config)
-    shape = (2 * count, *map_size)
+    count, centers = persons.keypoints.shape[1], persons.centers.shape[1]
+    offsets = np.zeros((centers, count, 2, *map_size), dtype=np.float32)
+    weights = np.zeros((centers, count, 2, *map_size), dtype=np.float32)
+    fill = _fill_squares if config.offset_window == "square" else _fill_gaussians
+    for center in range(centers):
+        fill(offsets[center], weights[center], persons, center, config)
+    shape = (2 * count * centers, *map_size)
     return offsets.reshape(shape), weights.reshape(shape)
 
 
-def _fill_squares(offsets: Floats, weights: Floats, persons: GridPersons, config: TargetConfig) -> None:
-    """A fixed window around each center; a cell that holds an offset already goes to the smaller person.
+def _fill_squares(offsets: Floats, weights: Floats, persons: GridPersons, center: int, config: TargetConfig) -> None:
+    """A fixed window around each person's `center`; a cell that holds an offset already goes to the smaller person.
 
     As published: the stored offset itself says whether a cell is taken, and one map of areas serves all keypoints.
     """
     height, width = offsets.shape[2:]
     areas = np.zeros((height, width), dtype=np.float32)
-    for person, (column, row) in enumerate(persons.center_cells):
-        if persons.centers[person, 2] <= 0 or not (0 <= column < width and 0 <= row < height):
+    for person, (column, row) in enumerate(persons.center_cells[:, center]):
+        if persons.centers[person, center, 2] <= 0 or not (0 <= column < width and 0 <= row < height):
             continue
         reach, area = config.offset_radius, persons.areas[person]
         weight = _offset_weight(persons, person, (height, width), config)
@@ -136,11 +186,11 @@ def _fill_squares(offsets: Floats, weights: Floats, persons: GridPersons, config
             areas[r, c] = area
 
 
-def _fill_gaussians(offsets: Floats, weights: Floats, persons: GridPersons, config: TargetConfig) -> None:
+def _fill_gaussians(offsets: Floats, weights: Floats, persons: GridPersons, center: int, config: TargetConfig) -> None:
     """A disc that grows with the person; a cell goes, for every keypoint, to the nearest center."""
     height, width = offsets.shape[2:]
     distances = np.zeros((height, width), dtype=np.float32)
-    for person, (x, y, exists) in enumerate(persons.centers):
+    for person, (x, y, exists) in enumerate(persons.centers[:, center]):
         if exists <= 0:
             continue
         size = float(persons.sizes[person])

@@ -57,6 +57,10 @@ class TargetConfig(Section):
     With `sigma_per_size` set, the sigma of a person's heatmaps is that fraction of the square root of its box area,
     clipped to `sigma_range`; else it is fixed. `center_keypoints` names the keypoints whose mean is the person's center
     (at least two of them labelled; else, or when empty, all labelled ones).
+
+    Models with two centers take head and body instead (`data.anatomical_centers`): `center_policy` says what is done
+    where no shoulder or no hip is labelled. "fallback" takes both shoulders or both hips, and as a last resort the mean
+    of what is labelled; "strict" has no body center then.
     """
 
     keypoint_sigma: Positive = 2.0
@@ -72,4 +76,5 @@ class TargetConfig(Section):
     offset_weight: Literal["inverse_sqrt_area", "area", "inverse_size"] = "inverse_sqrt_area"
     center_keypoints: tuple[str, ...] = ()
     center_from_visible: bool = False
+    center_policy: Literal["fallback", "strict"] = "fallback"
     min_center_area: Annotated[float, Field(ge=0)] = 32.0**2

@@ -43,6 +43,10 @@ def require_supported(config: TrainConfig) -> None:
         faults.append(f"augment.crop.kind={config.augment.crop.kind} (it has person)")
     if config.augment.occluders is not None:
         faults.append("augment.occluders (it has none)")
+    if config.model.centers != "single":
+        faults.append(f"model.centers={config.model.centers} (it has single)")
+    if len(config.branches) > 1:
+        faults.append(f"branches={[branch.name for branch in config.branches]} (it has 4x alone)")
     if config.targets.offset_window != "gaussian":
         faults.append(f"targets.offset_window={config.targets.offset_window} (it has gaussian)")
     if faults:
