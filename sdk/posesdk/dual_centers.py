@@ -66,11 +66,10 @@ def pose_context(keypoints: FloatArray, maps: Mapping[str, FloatArray], spec: Mo
     persons, count = keypoints.shape[:2]
     widths, patch = level_channels(spec), spec.pose_nets.patch**2
     context = np.empty((persons, count, sum(widths) + patch + 2), np.float32)
-    points = keypoints.reshape(persons * count, 2)
+    rows, points = context.reshape(persons * count, context.shape[2]), keypoints.reshape(persons * count, 2)
     start = 0
     for level, (name, width) in enumerate(zip(LEVELS, widths, strict=True)):
-        values = sample_cells(maps[name], _cells(points, level))
-        context[..., start : start + width] = values.reshape(persons, count, width)
+        sample_cells(maps[name], _cells(points, level), rows[:, start : start + width])
         start += width
     patches = sample_patches(maps["heatmaps"], _cells(keypoints, 0), spec.pose_nets.patch)
     context[..., start : start + patch] = patches.reshape(persons, count, patch)

@@ -157,7 +157,7 @@ class Pipeline:
         for index in dict.fromkeys(owners):
             contexts.append(method.context(initial[index], maps[index], self.spec))
             watch.lap("context", index)
-        outputs = _run_batch(self.adapt, "context", np.concatenate(contexts))
+        outputs = _run_batch(self.adapt, "context", contexts[0] if len(contexts) == 1 else np.concatenate(contexts))
         ends = np.cumsum([len(poses) for poses in initial])[:-1]
         parts: list[dict[str, Tensor]] = [{} for _ in initial]
         for name in method.adapt_outputs(self.spec):

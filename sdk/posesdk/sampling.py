@@ -16,6 +16,9 @@ __all__ = ["bilinear_taps", "sample_cells", "sample_patches", "sample_windows"]
 FloatArray = NDArray[np.float32]
 IndexArray = NDArray[np.intp]
 
+PLACES_AT_ONCE = 128
+"""Places whose taps lie in memory together: with 384 channels less than 1 MiB, as much as stays in a core's cache."""
+
 
 def bilinear_taps(positions: FloatArray, size: int, frame: Frame) -> tuple[tuple[IndexArray, FloatArray], ...]:
     """The two (index, weight) of bilinear sampling along an axis of `size` samples, replicated at its ends.
@@ -78,8 +81,8 @@ def _upsampling_matrix(size: int) -> FloatArray:
     return matrix
 
 
-def sample_cells(maps: FloatArray, places: FloatArray) -> FloatArray:
-    """Values (P, C) of maps (h, w, C) at `places` (P, 2), x and y in cells; zeros outside."""
+def sample_cells(maps: FloatArray, places: FloatArray, values: FloatArray) -> None:
+    """Writes the values (P, C) of maps (h, w, C) at `places` (P, 2), x and y in cells; zeros outside."""
     height, width, depth = maps.shape
     x_cells, x_inside, x_part = _free_taps(places[:, 0], width, 1)
     y_cells, y_inside, y_part = _free_taps(places[:, 1], height, 1)
@@ -89,9 +92,11 @@ def sample_cells(maps: FloatArray, places: FloatArray) -> FloatArray:
     weights = y_weights[:, :, None] * x_weights[:, None, :]
     rows = np.ascontiguousarray(maps, np.float32).reshape(height * width, depth)
     # One gather and one small product a place: several times as fast as a weighted sum of four gathers.
-    taps = rows.take(index.reshape(-1, 4), axis=0)  # (P, 4, C)
-    values: FloatArray = np.matmul(weights.reshape(-1, 1, 4), taps)[:, 0]
-    return values
+    index, weights = index.reshape(-1, 4), weights.reshape(-1, 1, 4)
+    for start in range(0, len(places), PLACES_AT_ONCE):
+        part = slice(start, start + PLACES_AT_ONCE)
+        taps = rows.take(index[part], axis=0)  # (p, 4, C)
+        np.matmul(weights[part], taps, out=values[part, None])
 
 
 def sample_patches(maps: FloatArray, places: FloatArray, size: int) -> FloatArray:
