@@ -2,22 +2,31 @@ import numpy as np
 import pytest
 import torch
 
-from posesdk.spec import AdaptationSpec, EdgeBackboneSpec, HeadSpec, ModelSpec
+from posesdk.spec import AdaptationSpec, EdgeBackboneSpec, HeadSpec, InputSpec, ModelSpec, PoseNetsSpec
 from posesdk_runtimes.errors import DeviceUnavailableError, RuntimeFault
 from posesdk_training.models.build import build_model
 from posesdk_training.torch_runtime import torch_device, torch_pipeline
 
 
-@pytest.fixture(scope="module")
-def model():
+def _model(**changes):
     torch.manual_seed(0)
     spec = ModelSpec(
         name="tiny",
         backbone=EdgeBackboneSpec(stem=8, channels=(8, 8, 8, 8), blocks=(1, 1, 1, 1), neck=8),
         heads=HeadSpec(heatmap_channels=8, offset_channels=8, embedding=4, activation="sigmoid"),
         adaptation=AdaptationSpec(local_size=3, message_channels=(8, 8, 8)),
+        pose_nets=PoseNetsSpec(patch=3, encoder=4, hidden=(8, 8), refinement_hidden=(8, 8), refinement_head=4),
+        **changes,
     )
     return build_model(spec).eval()
+
+
+@pytest.fixture(scope="module")
+def model():
+    return _model()
+
+
+METHODS = [("logocap", "single"), ("logocap", "dual"), ("dac", "single"), ("dac", "dual")]
 
 
 def test_trunk_normalises_and_gives_the_model_s_maps(model):
@@ -46,13 +55,39 @@ def test_model_without_adaptation_has_no_adapt_graph(model):
     assert torch_pipeline(model, spec).adapt is None
 
 
-def test_declared_outputs_have_the_shapes_that_come(model):
-    pipeline = torch_pipeline(model)
-    found = pipeline.trunk.run({"image": np.zeros((1, 64, 64, 3), np.uint8)})
-    for spec in pipeline.trunk.outputs:
-        shape = found[spec.name].shape
-        assert all(wanted in (None, size) for wanted, size in zip(spec.shape, shape, strict=True))
-        assert found[spec.name].dtype == spec.dtype
+@pytest.mark.parametrize(("method", "centers"), METHODS)
+def test_declared_outputs_have_the_shapes_that_come(method, centers):
+    pipeline = torch_pipeline(_model(method=method, centers=centers))
+    context = np.zeros([side or 2 for side in pipeline.adapt.inputs[0].shape], np.float32)
+    for graph, feed in (
+        (pipeline.trunk, {"image": np.zeros((1, 64, 64, 3), np.uint8)}),
+        (pipeline.adapt, {"context": context}),
+    ):
+        found = graph.run(feed)
+        assert set(found) == {spec.name for spec in graph.outputs}
+        for spec in graph.outputs:
+            shape = found[spec.name].shape
+            assert all(wanted in (None, size) for wanted, size in zip(spec.shape, shape, strict=True))
+            assert found[spec.name].dtype == spec.dtype
+
+
+@pytest.mark.parametrize("flip_test", [False, True])
+@pytest.mark.parametrize(("method", "centers"), METHODS)
+def test_images_go_through_either_method(method, centers, flip_test):
+    model = _model(method=method, centers=centers)
+    decode = model.spec.decode.model_copy(update={"flip_test": flip_test, "max_people": 3})
+    spec = model.spec.model_copy(update={"decode": decode, "input": InputSpec(side=64, multiple=32)})
+    images = np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3), dtype=np.uint8)
+    for found in torch_pipeline(model, spec).run_batch(list(images)):
+        assert 0 < len(found.scores) <= 3
+        assert found.keypoints.shape == (len(found.scores), 17, 2)
+        assert (found.scores > 0).all()
+
+
+def test_model_without_pose_networks_has_no_second_graph():
+    nets = PoseNetsSpec(similarity=False, confidence=False, refinement=False)
+    model = _model(method="dac", centers="dual")
+    assert torch_pipeline(model, model.spec.model_copy(update={"pose_nets": nets})).adapt is None
 
 
 def test_wrong_feeds_are_refused(model):

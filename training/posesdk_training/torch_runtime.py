@@ -6,15 +6,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from posesdk.adapt import uses_attraction
+from posesdk.methods import Shapes, method_of, trunk_outputs
 from posesdk.pipeline import Pipeline
 from posesdk.spec import ModelSpec
 from posesdk_runtimes.base import Tensor as Array
 from posesdk_runtimes.base import TensorSpec
 from posesdk_runtimes.errors import DeviceUnavailableError, RuntimeFault
 from posesdk_runtimes.feeds import check_feeds
+from posesdk_training.models.build import PoseModel
 from posesdk_training.models.graphs import Adapt, Trunk
-from posesdk_training.models.logocap import LogoCap
 
 __all__ = ["TorchRuntime", "torch_device", "torch_pipeline"]
 
@@ -66,14 +66,14 @@ class TorchRuntime:
         self._graph = None
 
 
-def torch_pipeline(model: LogoCap, spec: ModelSpec | None = None, device: str = "cpu") -> Pipeline:
+def torch_pipeline(model: PoseModel, spec: ModelSpec | None = None, device: str = "cpu") -> Pipeline:
     """The device-side pipeline on a torch model, which is moved to `device` and put into evaluation mode.
 
     `spec` replaces the model's own. Raises DeviceUnavailableError for a device that torch cannot use.
     """
     used, place = spec or model.spec, torch_device(device)
     trunk = _trunk(model, place)
-    return Pipeline(used, trunk, _adapt(model, place) if uses_attraction(used) else None)
+    return Pipeline(used, trunk, _adapt(model, place) if method_of(used).needs_adapt(used) else None)
 
 
 def torch_device(name: str) -> torch.device:
@@ -90,21 +90,22 @@ def torch_device(name: str) -> torch.device:
     return device
 
 
-def _trunk(model: LogoCap, device: torch.device) -> TorchRuntime:
-    count, depth = model.spec.keypoint_count, model.spec.heads.embedding
-    outputs = (
-        TensorSpec("heatmaps", (None, count + 1, None, None), FLOAT),
-        TensorSpec("offsets", (None, 2 * count, None, None), FLOAT),
-        TensorSpec("embedding", (None, None, None, depth), FLOAT),
-    )
+def _trunk(model: PoseModel, device: torch.device) -> TorchRuntime:
     image = TensorSpec("image", (None, None, None, 3), np.dtype(np.uint8))
-    return TorchRuntime(Trunk(model).to(device), (image,), outputs, device=device)
+    return TorchRuntime(Trunk(model).to(device), (image,), _ports(trunk_outputs(model.spec)), device=device)
 
 
-def _adapt(model: LogoCap, device: torch.device) -> TorchRuntime:
-    spec = model.spec
-    count, depth, size = spec.keypoint_count, spec.heads.embedding, spec.adaptation.local_size
-    context = TensorSpec("context", (None, count * depth, size, size), FLOAT)
-    maps = TensorSpec("attraction_maps", (None, count, size, size), FLOAT)
+def _adapt(model: PoseModel, device: torch.device) -> TorchRuntime:
+    spec, method = model.spec, method_of(model.spec)
     graph = Adapt(model).to(device)
-    return TorchRuntime(lambda value: (graph(value),), (context,), (maps,), device=device)
+
+    def run(context: Tensor) -> Sequence[Tensor]:
+        outputs = graph(context)
+        return outputs if isinstance(outputs, tuple) else (outputs,)
+
+    context = _ports({"context": method.context_shape(spec)})
+    return TorchRuntime(run, context, _ports(method.adapt_outputs(spec)), device=device)
+
+
+def _ports(shapes: Shapes) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(name, shape, FLOAT) for name, shape in shapes.items())
