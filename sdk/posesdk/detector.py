@@ -55,8 +55,8 @@ class Detector:
     ("onnxruntime", "openvino", ...), `precision` ("fp32", "fp16", "int8", ...) or `variant` (its name in the bundle)
     that is named is used, or DeviceUnavailableError, MissingDependencyError or ValueError is raised; "auto" may fall
     back, with a warning, and `info` says to what. Thresholds and `flip_test` of None are the model's own. `max_people`
-    bounds how many candidates are refined, and so the time of a crowded frame. `threads` of None leaves their number to
-    the runtime.
+    bounds how many people are found, and how many candidates of each kind of center are refined, and so the time of a
+    crowded frame. `threads` of None leaves their number to the runtime.
     """
 
     __slots__ = ("_info", "_pipeline")

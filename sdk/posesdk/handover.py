@@ -46,10 +46,11 @@ def write_handover(bundle: Bundle, output: Path, *, precision: str = "auto") -> 
     """Writes the hand-over into a new or empty folder and gives its path; the .tflite files are run to get the tensors.
 
     Mirror images are left out, whatever the model's `flip_test` says. Raises ValueError for a bundle without a mobile
-    variant, BundleError for one without a golden image, PoseSDKError for a folder that cannot be written, and
-    MissingDependencyError without a LiteRT.
+    variant and for a model whose decoder is another one, BundleError for a bundle without a golden image, PoseSDKError
+    for a folder that cannot be written, and MissingDependencyError without a LiteRT.
     """
     variant = find_mobile_variant(bundle, precision)
+    _check_described(bundle.spec)
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
         raise PoseSDKError(
             f"cannot write the hand-over into {output}: it exists and is not an empty folder; name another"
@@ -67,6 +68,15 @@ def write_handover(bundle: Bundle, output: Path, *, precision: str = "auto") -> 
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return output
+
+
+def _check_described(spec: ModelSpec) -> None:
+    """Raises ValueError for a model whose decoder is not the one that the hand-over describes."""
+    if (spec.method, spec.centers) != ("logocap", "single"):
+        raise ValueError(
+            f"the hand-over describes the decoder of LOGO-CAP with one center a person, but {spec.name} has method "
+            f"{spec.method!r} and centers {spec.centers!r}; run such a bundle with posesdk itself"
+        )
 
 
 def decoder_numbers(spec: ModelSpec) -> dict[str, Any]:

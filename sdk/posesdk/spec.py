@@ -111,6 +111,7 @@ class HeadSpec(_Value):
 class DecodeSpec(_Value):
     """Center-offset decode and selection of poses.
 
+    At most `max_people` are found, of as many candidates of each kind of center: a person may be seen from one alone.
     A model whose skeleton has another number of keypoints than COCO's 17 takes as many `nms_keypoints` in proportion
     where they are not given: 7 of 14.
     """

@@ -4,7 +4,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import cv2
@@ -16,6 +16,7 @@ from posesdk.adapt import uses_attraction
 from posesdk.bundle import default_bundle_path, open_bundle
 from posesdk.handover import find_mobile_variant, write_description, write_handover
 from posesdk.handover_trace import trace_picture
+from posesdk.manifest import Variant
 from posesdk.pipeline import Pipeline
 from posesdk.spec import AdaptationSpec, DecodeSpec, HeadSpec, InputSpec, ModelSpec
 from posesdk_runtimes.base import Tensor, TensorSpec
@@ -209,6 +210,18 @@ def test_the_hand_over_of_a_converted_model_is_complete(mobile_bundle: Path, tmp
     np.testing.assert_allclose(keypoints, golden.keypoints, atol=0.5)
     again = CliRunner().invoke(app, ["handover", str(mobile_bundle), "--output", str(output)])
     assert again.exit_code == 1
+
+
+@pytest.mark.parametrize("change", [{"method": "dac"}, {"centers": "dual"}])
+def test_a_model_that_the_description_does_not_fit_is_refused(
+    change: dict[str, str], make_bundle: Callable[..., Path], tmp_path: Path
+) -> None:
+    paths = {"trunk": "portable/trunk.onnx", "adapt": "portable/adapt.onnx"}
+    variants = (Variant(name="mobile", runtime=("tflite",), **paths),)
+    bundle = open_bundle(make_bundle(tmp_path / "b", model=make_spec().model_copy(update=change), variants=variants))
+    with pytest.raises(ValueError, match="describes the decoder of LOGO-CAP with one center"):
+        write_handover(bundle, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_bundle_without_mobile_files_is_a_wrong_use_of_the_command(tmp_path: Path) -> None:
