@@ -12,6 +12,7 @@ from posesdk.terminal import TerminalHandler, reporting, show_line
 from posesdk_training.commands.calibrate import calibrate
 from posesdk_training.commands.card import card
 from posesdk_training.commands.compare import compare
+from posesdk_training.commands.count import count
 from posesdk_training.commands.evaluate import evaluate
 from posesdk_training.commands.find_lr import find_lr
 from posesdk_training.commands.fit import fit
@@ -46,6 +47,7 @@ SECTIONS: dict[str, dict[str, tuple[Callable[..., None], str]]] = {
     "Measure": {
         "evaluate": (evaluate, "Measure a checkpoint or a bundle: AP, AR and much besides."),
         "calibrate": (calibrate, "Choose score thresholds on labelled photos."),
+        "count": (count, "Count parameters and multiplications of models."),
         "compare": (compare, "Print evaluation reports side by side."),
         "report": (report, "Write the picture page of an earlier evaluation."),
         "sheet": (sheet, "Draw what a model finds in some photos into one picture."),

@@ -14,7 +14,8 @@ from posesdk_training.cli import app
 from posesdk_training.data.coco import load_keypoint_set
 from posesdk_training.data.resident.pack import write_packs
 from posesdk_training.models.build import build_model
-from posesdk_training.trials.dry_run import dry_run, trunk_gmac
+from posesdk_training.models.cost import trunk_gmac
+from posesdk_training.trials.dry_run import dry_run
 
 TinySet = tuple[Path, Path]
 

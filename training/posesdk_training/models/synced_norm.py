@@ -40,6 +40,8 @@ class SyncedNorm(nn.BatchNorm2d):
     def _follow(self, mean: Tensor, variance: Tensor) -> None:
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
             return
+        if not self.track_running_stats:  # as torch's own: what is there is kept
+            return
         self.num_batches_tracked.add_(1)
         momentum = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
         self.running_mean.lerp_(mean, momentum)

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from posesdk_training.config import TrainConfig
 from posesdk_training.data.batches import Batch, SampleKey, collate
 from posesdk_training.data.coco import load_keypoint_set
 from posesdk_training.data.resident.source import resident_batches
 from posesdk_training.data.statistics import SetStatistics, describe
-from posesdk_training.models.logocap import LogoCap
+from posesdk_training.models.cost import parameter_count, trunk_gmac
 from posesdk_training.run.optimizer import learning_rate
 from posesdk_training.run.state import Run
 from posesdk_training.run.train_step import Stepper
@@ -109,7 +108,7 @@ def dry_run(config: TrainConfig, folder: Path, *, accelerator: str = "auto", on_
     run.module.train()
     costs = _PhaseMeter(run, _batch_maker(run), done)
     phases = tuple(costs.measure(index) for index in range(len(config.phases)))
-    parameters = sum(value.numel() for value in run.network.parameters())
+    parameters = parameter_count(run.network)
     return DryRun(
         sets=tuple(sets),
         parameters=parameters,
@@ -119,18 +118,6 @@ def dry_run(config: TrainConfig, folder: Path, *, accelerator: str = "auto", on_
         samples_per_step=run.samples_per_step,
         checkpoint_bytes=STATE_COPIES * 4 * parameters,
     )
-
-
-def trunk_gmac(model: LogoCap) -> float:
-    """Billions of multiplications for the dense maps of one square image at the model's input side."""
-    spec = model.spec.input
-    height, width = spec.size if spec.size is not None else (spec.side, spec.side)
-    image = torch.zeros(1, 3, height, width, device=next(model.parameters()).device)
-    training = model.training
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model.eval()(image)
-    model.train(training)
-    return float(counter.get_total_flops()) / 2e9
 
 
 def _batch_maker(run: Run) -> BatchMaker:
