@@ -217,8 +217,10 @@ def test_weak_center_is_kept_where_there_is_no_other_of_any_kind():
     heatmaps[3, 2, 5] = 0.8
     strong = decode_center_offset(heatmaps, offsets, _spec(centers="dual"))
     assert set(strong.kinds.tolist()) == {0}
-    heatmaps[3, 2, 5], heatmaps[4, 6, 1] = 0.003, 0.8
-    assert set(decode_center_offset(heatmaps, offsets, _spec(centers="dual")).kinds.tolist()) == {1}
+    heatmaps[3, 2, 5], heatmaps[4, 6, 1], heatmaps[4, 2, 5] = 0.003, 0.8, 0.5
+    bodies = decode_center_offset(heatmaps, offsets, _spec(centers="dual"))
+    assert set(bodies.kinds.tolist()) == {1}
+    assert set(map(tuple, bodies.centers // 4)) == {(1, 6), (5, 2)}
     assert len(decode_center_offset(heatmaps * 0, offsets, _spec(centers="dual", center_threshold=0))) == 0
 
 
