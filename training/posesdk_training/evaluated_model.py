@@ -10,10 +10,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from posesdk.adapt import uses_attraction
 from posesdk.bundle import open_bundle
 from posesdk.fused import FusedPipeline
 from posesdk.manifest import FLOAT_VARIANT
+from posesdk.methods import method_of
 from posesdk.pipeline import Estimate, Pipeline, open_pipeline
 from posesdk.poses import Poses
 from posesdk.preprocess import make_letterbox
@@ -155,7 +155,7 @@ def _with_settings(
         spec = spec.model_copy(update={"decode": spec.decode.model_copy(update={"flip_test": flip_test})})
     if level is not None:
         spec = _at_level(spec, level)
-    if uses_attraction(spec) and pipeline.adapt is None and not isinstance(pipeline, FusedPipeline):
+    if method_of(spec).needs_adapt(spec) and pipeline.adapt is None and not isinstance(pipeline, FusedPipeline):
         raise ValueError(f"{path} has no adaptation to switch to {level!r}")
     return replace(pipeline, spec=spec, trunk=RememberingRuntime(pipeline.trunk))
 
