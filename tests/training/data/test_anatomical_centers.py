@@ -3,7 +3,7 @@ import pytest
 
 from posesdk.skeleton import COCO_17, CROWDPOSE_14, Skeleton
 from posesdk_runtimes.errors import DataError
-from posesdk_training.data.anatomical_centers import BODY, HEAD, anatomical_centers, center_rules
+from posesdk_training.data.anatomical_centers import BODY, HEAD, anatomical_centers, center_rules, labelled_channels
 
 PLACES = {name: np.array([10.0 * k + k % 3, 7.0 * k - k**2]) for k, name in enumerate(COCO_17.keypoints)}
 PLACES |= {"head": np.array([3.0, 1.0]), "neck": np.array([5.0, 21.0])}
@@ -166,4 +166,5 @@ def test_skeleton_without_the_keypoints_is_an_error_that_names_them(gone, named)
 )
 def test_centers_that_a_set_can_have(annotated, expected):
     labels = np.array([name in annotated for name in COCO_17.keypoints])
-    np.testing.assert_array_equal(center_rules(COCO_17).known(labels), expected)
+    np.testing.assert_array_equal(labelled_channels(labels, center_rules(COCO_17)), [*labels, *expected])
+    np.testing.assert_array_equal(labelled_channels(labels, None), [*labels, True])

@@ -15,7 +15,16 @@ from posesdk.keypoint_names import canonical_names
 from posesdk.skeleton import Skeleton
 from posesdk_runtimes.errors import DataError
 
-__all__ = ["BODY", "HEAD", "AnatomicalCenters", "CenterPolicy", "CenterRules", "anatomical_centers", "center_rules"]
+__all__ = [
+    "BODY",
+    "HEAD",
+    "AnatomicalCenters",
+    "CenterPolicy",
+    "CenterRules",
+    "anatomical_centers",
+    "center_rules",
+    "labelled_channels",
+]
 
 Floats = NDArray[np.float32]
 CenterPolicy = Literal["fallback", "strict"]
@@ -39,12 +48,6 @@ class CenterRules:
     neck: tuple[int, ...]
     shoulders: tuple[int, int]
     hips: tuple[int, int]
-
-    def known(self, annotated: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """(2,) which centers a set can have that labels these keypoints (K,)."""
-        head = annotated[list(self.head)].any()
-        torso = annotated[[*self.shoulders, *self.hips]].any()
-        return np.array([head, torso or not head])
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,15 @@ def anatomical_centers(keypoints: Floats, rules: CenterRules, policy: CenterPoli
         steps[applies], body[applies] = step, points_of_step[applies]
     head = _mean(points, labelled, (*rules.head, *rules.neck))[0]
     return AnatomicalCenters(np.stack([head, body], axis=1), np.stack([has_head, steps != ""], axis=1), steps)
+
+
+def labelled_channels(annotated: NDArray[np.bool_], rules: CenterRules | None) -> NDArray[np.bool_]:
+    """(K + Q,) which heatmaps a set can teach that labels the keypoints `annotated` (K,); without `rules` Q is 1."""
+    if rules is None:
+        return np.append(annotated, True)
+    head = annotated[list(rules.head)].any()
+    torso = annotated[[*rules.shoulders, *rules.hips]].any()
+    return np.append(annotated, [head, torso or not head])
 
 
 def _mean(points: Floats, labelled: NDArray[np.bool_], members: tuple[int, ...]) -> tuple[Floats, NDArray[np.intp]]:

@@ -15,7 +15,7 @@ from pycocotools import mask as coco_mask
 from torch.utils.data import Dataset
 
 from posesdk_training.config import TrainConfig
-from posesdk_training.data.anatomical_centers import center_rules
+from posesdk_training.data.anatomical_centers import center_rules, labelled_channels
 from posesdk_training.data.augment import (
     Placement,
     jitter_colors,
@@ -169,9 +169,7 @@ class KeypointDataset(Dataset[dict[str, Any]]):
                 right, bottom = np.ceil((box[2:] + margin) / 4).astype(int)
                 allowed[max(0, top) : max(0, bottom), max(0, left) : max(0, right)] = 1
             mask &= allowed
-        annotated = keypoint_set.annotated
-        centers = np.array([True]) if self._rules is None else self._rules.known(annotated)
-        channels = np.append(annotated, centers)
+        channels = labelled_channels(keypoint_set.annotated, self._rules)
         if channels.all():
             return mask[None].astype(np.float32)
         return channels[:, None, None].astype(np.float32) * mask

@@ -9,6 +9,7 @@ import torch
 
 from posesdk.spec import ModelSpec
 from posesdk_training.config import TrainConfig
+from posesdk_training.data.anatomical_centers import center_rules, labelled_channels
 from posesdk_training.data.coco import load_keypoint_set
 from posesdk_training.data.resident.batches import ResidentBatches, SetRules
 from posesdk_training.data.resident.photos import folder_sources
@@ -103,7 +104,10 @@ def open_batches():
         smallest = min(min(phase.sizes) for phase in config.phases)
         sources = [s for index, entry in enumerate(sets) for s in folder_sources(entry, index)]
         store = load_store(sources, names, smallest_crop=smallest, device=torch.device("cpu"))
-        rules = tuple(SetRules(np.append(entry.annotated, True), entry.config.supervised_window) for entry in sets)
+        centers = center_rules(config.model.skeleton) if config.model.centers == "dual" else None
+        rules = tuple(
+            SetRules(labelled_channels(entry.annotated, centers), entry.config.supervised_window) for entry in sets
+        )
         return ResidentBatches(config, store, rules, **where)
 
     return make

@@ -1,9 +1,12 @@
 """Resident batches against the samples of the CPU loader, for the same photos and crops."""
 
+import json
+
 import numpy as np
 import pytest
 
 from posesdk.skeleton import COCO_17
+from posesdk.spec import ModelSpec
 from posesdk_training.data import dataset as loader
 from posesdk_training.data.batches import SampleKey, collate
 from posesdk_training.data.coco import load_keypoint_set
@@ -72,6 +75,39 @@ def test_targets_are_those_of_the_loader(make_config, both, changes):
     np.testing.assert_allclose(given.offsets[looked_at], expected.offsets[looked_at], **HALF)
 
 
+DUAL = ModelSpec(name="tiny", centers="dual")
+
+
+def with_heads_missing(config):
+    """Of every other person nobody labelled the face."""
+    (entry,) = config.data.sets
+    tree = json.loads(entry.annotations.read_text())
+    for number, annotation in enumerate(tree["annotations"]):
+        if number % 2:
+            annotation["keypoints"][2:15:3] = [0] * 5
+    entry.annotations.write_text(json.dumps(tree))
+    return config
+
+
+@pytest.mark.parametrize("policy", ["fallback", "strict"])
+def test_targets_of_two_centers_are_those_of_the_loader(make_config, both, policy):
+    config = with_heads_missing(make_config(model=DUAL))
+    targets = config.targets.model_copy(update={"center_policy": policy})
+    expected, given = both(config.model_copy(update={"targets": targets}))
+    assert given.heatmaps.shape == (SAMPLES, 19, 32, 32)
+    np.testing.assert_allclose(given.heatmaps, expected.heatmaps, **HALF)
+    np.testing.assert_allclose(given.offset_weights, expected.offset_weights, rtol=1e-4)
+    looked_at = expected.offset_weights > 0
+    np.testing.assert_allclose(given.offsets[looked_at], expected.offsets[looked_at], **HALF)
+    wanted, got = expected.heatmap_weights.numpy(), given.heatmap_weights.numpy()
+    assert wanted.shape == got.shape
+    alike = wanted[:, 0] == got[:, 0]  # but at the borders of regions, see below
+    assert alike.mean() > 0.97
+    for center in (17, 18):
+        np.testing.assert_array_equal(got[:, center][alike], wanted[:, center][alike])
+    assert (wanted[:, 17] != wanted[:, 0]).mean() > 0.02  # unknown heads
+
+
 def test_heatmap_weights_differ_at_the_borders_of_regions_alone(make_config, both):
     expected, given = both(make_config())
     assert given.heatmap_weights.shape == expected.heatmap_weights.shape
@@ -84,11 +120,12 @@ def test_heatmap_weights_differ_at_the_borders_of_regions_alone(make_config, bot
         assert (around.min(0) < around.max(0))[one != other].all()
 
 
-def test_sets_keep_their_keypoints_and_their_windows(make_config, both):
+@pytest.mark.parametrize("model", [ModelSpec(name="tiny"), DUAL], ids=["one center", "two centers"])
+def test_sets_keep_their_keypoints_and_their_windows(make_config, both, model):
     limbs = {"annotated_keypoints": COCO_17.keypoints[5:], "supervised_window": 0.12}
-    expected, given = both(make_config({"whole": {}, "limbs": limbs}))
+    expected, given = both(make_config({"whole": {}, "limbs": limbs}, model=model))
     wanted, got = expected.heatmap_weights.numpy(), given.heatmap_weights.numpy()
-    assert wanted.shape == got.shape == (SAMPLES, 18, 32, 32)
+    assert wanted.shape == got.shape == (SAMPLES, 17 + model.center_count, 32, 32)
     assert (wanted != got).mean() < 0.03
     assert ((wanted[:, :5] == 0).all(axis=(1, 2, 3)) == (got[:, :5] == 0).all(axis=(1, 2, 3))).all()
 

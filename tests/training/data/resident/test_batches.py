@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from posesdk.spec import ModelSpec
 from posesdk_runtimes.errors import DataError
 from posesdk_training.data.resident import store as store_module
 from posesdk_training.data.resident.color import ColorDraws, blur_kernels, draw_colors, jitter
@@ -71,9 +72,10 @@ class HostQuestions(TorchDispatchMode):
         return operation(*args, **(kwargs or {}))
 
 
-def test_batch_is_made_without_a_question_to_the_device(make_config):
-    config = with_augment(make_config({"one": {"supervised_window": 0.1}}), photometric=True)
-    batches = iter(resident_batches(config, CPU))
+@pytest.mark.parametrize("centers", ["single", "dual"])
+def test_batch_is_made_without_a_question_to_the_device(make_config, centers):
+    config = make_config({"one": {"supervised_window": 0.1}}, model=ModelSpec(name="tiny", centers=centers))
+    batches = iter(resident_batches(with_augment(config, photometric=True), CPU))
     with HostQuestions():
         made = [next(batches) for _ in range(4)]
         with pytest.raises(AssertionError):
@@ -181,3 +183,8 @@ def test_run_on_resident_data_resumes_and_reads_its_figures_late(tiny_run, tiny_
     )
     assert len(whole) == 3
     np.testing.assert_allclose(np.array(parts, float), np.array(whole, float), rtol=1e-4)
+
+
+def test_branches_are_refused(make_config):
+    with pytest.raises(DataError, match=r"branches=\['8x', '4x'\] \(it has 4x alone\).*data.resident=false"):
+        resident_batches(make_config(branches=["8x", "4x"]), CPU)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from posesdk_runtimes.errors import DataError
 from posesdk_training.config import TrainConfig
+from posesdk_training.data.anatomical_centers import center_rules
 from posesdk_training.data.batches import Batch, SampleKey, StepSampler
 from posesdk_training.data.resident.color import ColorDraws, blur_kernels, draw_colors, jitter
 from posesdk_training.data.resident.persons import CropPersons, move_persons
@@ -27,7 +28,7 @@ STREAM = 3
 
 @dataclass(frozen=True, slots=True)
 class SetRules:
-    """What a set says of all its photos: `annotated` (K + 1,) which channels it labels, the center among them (none of
+    """What a set says of all its photos: `annotated` (K + Q,) which channels it labels, centers among them (none of
     them where it has no annotations); `window` as `supervised_window`, or None."""
 
     annotated: NDArray[np.bool_]
@@ -43,8 +44,6 @@ def require_supported(config: TrainConfig) -> None:
         faults.append(f"augment.crop.kind={config.augment.crop.kind} (it has person)")
     if config.augment.occluders is not None:
         faults.append("augment.occluders (it has none)")
-    if config.model.centers != "single":
-        faults.append(f"model.centers={config.model.centers} (it has single)")
     if len(config.branches) > 1:
         faults.append(f"branches={[branch.name for branch in config.branches]} (it has 4x alone)")
     if config.targets.offset_window != "gaussian":
@@ -77,11 +76,12 @@ class ResidentBatches:
         require_supported(config)
         self._config = config
         self._store = store
-        self._annotated = np.stack([rule.annotated for rule in rules])  # (sets, K + 1)
+        self._annotated = np.stack([rule.annotated for rule in rules])  # (sets, K + Q)
         self._windows = np.array([-1.0 if rule.window is None else rule.window for rule in rules])
         self._sampler = StepSampler(config, start=start, rank=rank, world=world)
         self._noise = torch.Generator(store.device)
         self._order: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, dtype=np.int64))
+        self._centers = center_rules(config.model.skeleton) if config.model.centers == "dual" else None
         self._partners = torch.from_numpy(config.model.skeleton.flip_indices.astype(np.int64)).to(store.device)
 
     def __len__(self) -> int:
@@ -174,6 +174,7 @@ class ResidentBatches:
             size=crops.size,
             config=self._config,
             flip=self._partners,
+            rules=self._centers,
         )
 
     def _adapted(self, persons: CropPersons) -> Tensor:
@@ -182,7 +183,7 @@ class ResidentBatches:
         return persons.keypoints[..., 2] * use
 
     def _supervised(self, crops: Crops, persons: CropPersons, mask: Tensor) -> Tensor:
-        """(B, 1 or K+1, h, w) 1 where the heatmap loss may look; one channel where all of the batch agree."""
+        """(B, 1 or K+Q, h, w) 1 where the heatmap loss may look; one channel where all of the batch agree."""
         sets = self._store.photos.set_index[crops.photos]
         windows = self._windows[sets]
         if (windows >= 0).any():

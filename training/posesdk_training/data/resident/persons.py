@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 from posesdk_training.config import TrainConfig
+from posesdk_training.data.anatomical_centers import CenterRules
+from posesdk_training.data.resident.anatomical_centers import anatomical_centers
 
 __all__ = ["CropPersons", "move_persons"]
 
@@ -18,8 +20,8 @@ class CropPersons:
     """P persons of each of B crops, net px; `exists` (B, P) is false for the padding.
 
     `keypoints` (B, P, K, 3) x, y, v as labelled; `inside` (B, P, K) whether they lie in the crop; `boxes` (B, P, 4)
-    upright; `areas` (B, P) square net px; `centers` (B, P, 2) with `has_center` (B, P); `is_crowd` and `is_labelled`
-    (B, P).
+    upright; `areas` (B, P) square net px; `centers` (B, P, Q, 2) with `has_center` (B, P, Q), and `unknown` (B, P, Q)
+    for those that a labelled person must have somewhere; `is_crowd` and `is_labelled` (B, P).
     """
 
     keypoints: Tensor
@@ -28,6 +30,7 @@ class CropPersons:
     areas: Tensor
     centers: Tensor
     has_center: Tensor
+    unknown: Tensor
     is_crowd: Tensor
     is_labelled: Tensor
     exists: Tensor
@@ -40,11 +43,19 @@ class CropPersons:
 
 
 def move_persons(
-    figures: Tensor, exists: Tensor, matrices: Tensor, flips: Tensor, *, size: int, config: TrainConfig, flip: Tensor
+    figures: Tensor,
+    exists: Tensor,
+    matrices: Tensor,
+    flips: Tensor,
+    *,
+    size: int,
+    config: TrainConfig,
+    flip: Tensor,
+    rules: CenterRules | None = None,
 ) -> CropPersons:
     """`figures` (B, P, 3K + 7) as in `PersonTable`, `matrices` (B, 2, 3) orig px to net px, `flips` (B,) bool.
 
-    `flip` (K,) int64 is the left-right partner of each keypoint.
+    `flip` (K,) int64 is the left-right partner of each keypoint. With `rules` persons have a head and a body center.
     """
     batch, number = exists.shape
     keypoints = figures[..., :-KINDS].reshape(batch, number, -1, 3)
@@ -53,8 +64,13 @@ def move_persons(
     moved = torch.where(flips[:, None, None, None], moved.index_select(2, flip), moved)
     inside = ((moved[..., :2] >= 0) & (moved[..., :2] < size)).all(-1)
     net_boxes = _transform_boxes(boxes, matrices)
-    centers, has_center = _centers(moved, inside, net_boxes, config)
-    has_center = has_center & exists & (area[..., 0] >= config.targets.min_center_area)
+    if rules is None:
+        centers, has_center = _centers(moved, inside, net_boxes, config)
+        unknown = torch.zeros_like(has_center)
+    else:
+        centers, has_center = anatomical_centers(moved, rules, config.targets.center_policy)
+        unknown = ~has_center & (exists & (labelled[..., 0] > 0))[..., None]
+    has_center = has_center & (exists & (area[..., 0] >= config.targets.min_center_area))[..., None]
     linear = matrices[:, :, :2]
     scale_squared = (linear[:, 0, 0] * linear[:, 1, 1] - linear[:, 0, 1] * linear[:, 1, 0]).abs()
     return CropPersons(
@@ -64,6 +80,7 @@ def move_persons(
         area[..., 0] * scale_squared[:, None],
         centers,
         has_center,
+        unknown,
         crowd[..., 0] > 0,
         labelled[..., 0] > 0,
         exists,
@@ -84,7 +101,7 @@ def _transform_boxes(boxes: Tensor, matrices: Tensor) -> Tensor:
 
 
 def _centers(keypoints: Tensor, inside: Tensor, boxes: Tensor, config: TrainConfig) -> tuple[Tensor, Tensor]:
-    """(B, P, 2) and whether there is one (B, P); as `KeypointDataset` takes them."""
+    """(B, P, 1, 2) and whether there is one (B, P, 1); as `KeypointDataset` takes them."""
     targets, names = config.targets, config.model.skeleton.keypoints
     use = keypoints[..., 2] > 0
     if targets.center_from_visible:
@@ -96,6 +113,7 @@ def _centers(keypoints: Tensor, inside: Tensor, boxes: Tensor, config: TrainConf
     number = use.sum(-1)
     points = (keypoints[..., :2] * use[..., None]).sum(-2) / number.clamp(min=1)[..., None]
     if targets.center_from_visible:
-        return points, number >= 2
+        return points[:, :, None], (number >= 2)[..., None]
     middle = (boxes[..., :2] + boxes[..., 2:]) / 2
-    return torch.where(number[..., None] > 0, points, middle), torch.ones_like(number, dtype=torch.bool)
+    points = torch.where(number[..., None] > 0, points, middle)
+    return points[:, :, None], torch.ones_like(number, dtype=torch.bool)[..., None]

@@ -1,12 +1,12 @@
 """Resident batches of a run: where its photos come from."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from posesdk_runtimes.errors import DataError
 from posesdk_training.config import TrainConfig
+from posesdk_training.data.anatomical_centers import center_rules, labelled_channels
 from posesdk_training.data.resident.batches import ResidentBatches, SetRules, require_supported
 from posesdk_training.data.resident.pack import PackedSets, read_packs
 from posesdk_training.data.resident.photos import PhotoSource, folder_sources
@@ -50,7 +50,8 @@ def _from_folders(config: TrainConfig, used: set[str]) -> tuple[list[PhotoSource
     nothing = np.zeros(config.model.keypoint_count, dtype=np.bool_)
     for index, entry in enumerate(config.data.sets):
         keypoint_set = load_keypoint_set(entry, config.model.skeleton) if entry.name in used else None
-        rules.append(_rules(entry, nothing if keypoint_set is None else keypoint_set.annotated, entry.is_labelled))
+        annotated = nothing if keypoint_set is None else keypoint_set.annotated
+        rules.append(_rules(config, entry, annotated, entry.is_labelled))
         if keypoint_set is not None:
             sources += folder_sources(keypoint_set, index)
     return sources, tuple(rules)
@@ -60,10 +61,13 @@ def _packed(config: TrainConfig, used: set[str]) -> tuple[list[PhotoSource], tup
     names = [entry.name for entry in config.data.sets]
     packed: PackedSets = read_packs(config.data.pack, config.model.skeleton, names)
     sources = [source for source in packed.sources if names[source.set_index] in used]
-    rules = [_rules(entry, packed.annotated[entry.name], packed.labelled[entry.name]) for entry in config.data.sets]
+    rules = [
+        _rules(config, entry, np.array(packed.annotated[entry.name], dtype=np.bool_), packed.labelled[entry.name])
+        for entry in config.data.sets
+    ]
     return sources, tuple(rules)
 
 
-def _rules(entry: DatasetConfig, annotated: Sequence[bool] | np.ndarray, labelled: bool) -> SetRules:
-    channels = np.append(np.asarray(annotated, dtype=np.bool_), True)
-    return SetRules(channels & labelled, entry.supervised_window)
+def _rules(config: TrainConfig, entry: DatasetConfig, annotated: NDArray[np.bool_], labelled: bool) -> SetRules:
+    centers = center_rules(config.model.skeleton) if config.model.centers == "dual" else None
+    return SetRules(labelled_channels(annotated, centers) & labelled, entry.supervised_window)

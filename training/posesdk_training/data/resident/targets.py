@@ -15,21 +15,40 @@ CELL_CENTER = (STRIDE - 1) / 2
 
 
 def dense_targets(persons: CropPersons, side: int, config: TargetConfig) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Heatmaps (B, K+1, h, h), their weights (B, 1, h, h), offsets and their weights (B, 2K, h, h); h = `side`."""
+    """Heatmaps (B, K+Q, h, h), their weights (B, 1, h, h), offsets and their weights (B, 2KQ, h, h); h = `side`.
+
+    With two centers, some of which may be unknown, there are weights for every channel.
+    """
     keypoints = (persons.keypoints[..., :2] - CELL_CENTER) / STRIDE
     centers = (persons.centers - CELL_CENTER) / STRIDE
     visible = (persons.keypoints[..., 2] > 0) & persons.exists[..., None]
     sizes = persons.sizes
     sigmas = _sigmas(sizes, config.keypoint_sigma, config.keypoint_sigma_per_size, config.keypoint_sigma_range)
     center_sigmas = _sigmas(sizes, config.center_sigma, config.center_sigma_per_size, config.center_sigma_range)
-    points = torch.cat([keypoints, centers[:, :, None]], dim=2)  # (B, P, K+1, 2)
-    drawn = torch.cat([visible, persons.has_center[..., None]], dim=2)
-    spread = torch.cat([sigmas[..., None].expand_as(visible), center_sigmas[..., None]], dim=2)
-    heatmaps, weights = _heatmaps(points, drawn, spread, side=side, background=config.background_weight)
-    offsets, offset_weights = _offsets(
-        keypoints, visible, centers, persons, radii=_reach(center_sigmas, config), side=side, config=config
+    points = torch.cat([keypoints, centers], dim=2)  # (B, P, K+Q, 2)
+    drawn = torch.cat([visible, persons.has_center], dim=2)
+    spread = torch.cat(
+        [sigmas[..., None].expand_as(visible), center_sigmas[..., None].expand_as(persons.has_center)], dim=2
     )
-    return heatmaps, weights, offsets, offset_weights
+    blanks = _blanks(keypoints, visible, persons.unknown, side) if centers.shape[2] > 1 else None
+    heatmaps, weights = _heatmaps(points, drawn, spread, side=side, background=config.background_weight, blanks=blanks)
+    offsets, offset_weights = zip(
+        *(
+            _offsets(keypoints, visible, persons, center, radii=_reach(center_sigmas, config), side=side, config=config)
+            for center in range(centers.shape[2])
+        ),
+        strict=True,
+    )
+    return heatmaps, weights, torch.cat(offsets, dim=1), torch.cat(offset_weights, dim=1)
+
+
+def _blanks(keypoints: Tensor, visible: Tensor, unknown: Tensor, side: int) -> Tensor:
+    """(B, Q, h, w) true in the boxes around the labelled keypoints of persons who miss that center."""
+    steps = torch.arange(side, device=keypoints.device, dtype=torch.float32)
+    low = torch.where(visible[..., None], keypoints, torch.inf).amin(2).floor()  # (B, P, 2)
+    high = torch.where(visible[..., None], keypoints, -torch.inf).amax(2).ceil()
+    columns, rows = ((steps >= low[..., axis, None]) & (steps <= high[..., axis, None]) for axis in (0, 1))
+    return torch.stack([_covered(rows & missing[..., None], columns) for missing in unknown.unbind(2)], dim=1)
 
 
 def _sigmas(sizes: Tensor, fixed: float, per_size: float | None, limits: tuple[float, float]) -> Tensor:
@@ -40,8 +59,13 @@ def _reach(sigmas: Tensor, config: TargetConfig) -> Tensor:
     return sigmas * math.sqrt(-2 * math.log(config.offset_gaussian_level))
 
 
-def _heatmaps(points: Tensor, drawn: Tensor, sigmas: Tensor, *, side: int, background: float) -> tuple[Tensor, Tensor]:
-    """Gaussians around points (B, P, C, 2) in cells, the highest of a channel's persons in every cell."""
+def _heatmaps(
+    points: Tensor, drawn: Tensor, sigmas: Tensor, *, side: int, background: float, blanks: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Gaussians around points (B, P, C, 2) in cells, the highest of a channel's persons in every cell.
+
+    Of `blanks` (B, Q, h, w), cells of the last channels, those count that no window of their channel covers.
+    """
     on_map = ((points > -1) & (points < side)).all(-1)  # cells are cut off towards zero
     steps = torch.arange(side, device=points.device, dtype=torch.float32)
     reach = 3 * sigmas[..., None]
@@ -58,9 +82,21 @@ def _heatmaps(points: Tensor, drawn: Tensor, sigmas: Tensor, *, side: int, backg
     for person in range(number):
         heatmaps = torch.maximum(heatmaps, down[:, person, :, :, None] * across[:, person, :, None, :])
     if background == 1:
-        return heatmaps, torch.ones(batch, 1, side, side, device=points.device)
-    covered = _covered(windows[1].flatten(1, 2), windows[0].flatten(1, 2))
-    return heatmaps, torch.where(covered, 1.0, background)[:, None]
+        weights = torch.ones(batch, 1, side, side, device=points.device)
+    else:
+        covered = _covered(windows[1].flatten(1, 2), windows[0].flatten(1, 2))
+        weights = torch.where(covered, 1.0, background)[:, None]
+    return heatmaps, weights if blanks is None else _without(weights, blanks, windows[1], windows[0])
+
+
+def _without(weights: Tensor, blanks: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Weights (B, 1, h, w) for C channels, 0 in the blanks of the last ones beside their windows (B, P, C, h or w)."""
+    channels, last = rows.shape[2], blanks.shape[1]
+    known = torch.stack(
+        [_covered(rows[:, :, channel], columns[:, :, channel]) for channel in range(channels - last, channels)], dim=1
+    )
+    of_centers = weights * (known | ~blanks)
+    return torch.cat([weights.expand(-1, channels - last, -1, -1), of_centers], dim=1)
 
 
 def _covered(rows: Tensor, columns: Tensor) -> Tensor:
@@ -71,20 +107,21 @@ def _covered(rows: Tensor, columns: Tensor) -> Tensor:
 def _offsets(
     keypoints: Tensor,
     visible: Tensor,
-    centers: Tensor,
     persons: CropPersons,
+    center: int,
     *,
     radii: Tensor,
     side: int,
     config: TargetConfig,
 ) -> tuple[Tensor, Tensor]:
-    """Every cell within a center's reach belongs to the nearest center, for all its keypoints."""
+    """Every cell within reach of one of the persons' `center` belongs to the nearest, for all its keypoints."""
     batch, _, count = visible.shape
+    centers = (persons.centers[:, :, center] - CELL_CENTER) / STRIDE  # (B, P, 2)
     steps = torch.arange(side, device=centers.device, dtype=torch.float32)
     along_x = (steps - centers[..., :1]).square()  # (B, P, w)
     along_y = (steps - centers[..., 1:]).square()
     distances = along_y[..., :, None] + along_x[..., None, :]  # (B, P, h, w)
-    within = (distances < radii.square()[..., None, None]) & persons.has_center[..., None, None]
+    within = (distances < radii.square()[..., None, None]) & persons.has_center[:, :, center, None, None]
     nearest, owner = torch.where(within, distances, torch.inf).flatten(2).min(dim=1)  # (B, h * w)
     taken = nearest.isfinite()
     weights = _offset_weights(persons, side, config)[..., None] * visible  # (B, P, K)
