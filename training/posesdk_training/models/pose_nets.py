@@ -114,10 +114,11 @@ class PoseNets(nn.Module):
             self.refinement = _Refinement(keypoints, _Encoder(feature_channels, patch, nets.encoder), nets)
 
     def forward(self, context: Tensor) -> PoseReading:
-        """What the networks of the spec say about N poses."""
-        code = None if self.similarity is None else _unit(self.similarity(context))
-        confidence = None if self.confidence is None else torch.sigmoid(self.confidence(context))[:, 0]
-        return PoseReading(code, confidence, None if self.refinement is None else self.refinement(context))
+        """What the networks of the spec say about N poses, in float32 also under autocast."""
+        code = None if self.similarity is None else _unit(self.similarity(context).float())
+        confidence = None if self.confidence is None else torch.sigmoid(self.confidence(context).float())[:, 0]
+        residuals = None if self.refinement is None else self.refinement(context).float()
+        return PoseReading(code, confidence, residuals)
 
 
 def _unit(code: Tensor) -> Tensor:
