@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from posesdk.keypoint_names import canonical_names
 from posesdk.skeleton import Skeleton
 from posesdk_runtimes.errors import DataError
+from posesdk_training.data.box_regions import box_without
 from posesdk_training.data.faults import FaultLog
 from posesdk_training.data.formats import as_coco
 from posesdk_training.data.persons import ImageSize, PersonReader
@@ -143,16 +144,22 @@ def _image(entry: Tree, annotations: list[Tree], folder: Path, reader: PersonRea
     size = _size(entry)
     persons: list[PersonRecord] = []
     masked: list[Region] = []
+    crowd_boxes: list[PersonRecord] = []
     for annotation in annotations:
         found = reader.read(annotation, size)
         if found is None:
             reader.faults.add(NOWHERE, f"annotation {annotation.get('id')}")
             return ()
         person, region = found
-        if person.is_crowd or not person.is_labelled:
+        if person.is_crowd and not annotation.get("segmentation"):
+            crowd_boxes.append(person)
+        elif person.is_crowd or not person.is_labelled:
             masked.append(region)
         if person.is_labelled or not person.is_crowd:
             persons.append(person)
+    # CrowdPose's crowds are boxes, which can span the photo, with people in them who are labelled.
+    known = [person.box for person in persons if person.is_labelled and not person.is_crowd]
+    masked += [box_without(crowd.box.tolist(), known) for crowd in crowd_boxes]
     crowd_index = entry.get("crowdIndex")
     return (
         ImageRecord(
