@@ -114,19 +114,18 @@ def _paper_size_spec(width: int, *, side: int) -> ModelSpec:
 
 def dac_small_spec() -> ModelSpec:
     """Dual Anatomical Centers on the backbone and plain heads of LOGO-CAP small."""
-    nets = PoseNetsSpec(hidden=(384, 128), refinement_hidden=(384, 128))
-    return _on_edge("dac-small", logocap_small_spec(), nets)
+    return _on_edge("dac-small", logocap_small_spec())
 
 
 def dac_nano_spec() -> ModelSpec:
     """Dual Anatomical Centers on the backbone and plain heads of LOGO-CAP nano."""
-    nets = PoseNetsSpec(hidden=(384, 128), refinement_hidden=(384, 128))
-    return _on_edge("dac-nano", logocap_nano_spec(), nets)
+    return _on_edge("dac-nano", logocap_nano_spec())
 
 
-def _on_edge(name: str, relative: ModelSpec, nets: PoseNetsSpec) -> ModelSpec:
-    update = {"name": name, "method": "dac", "centers": "dual", "pose_nets": nets}
-    return relative.model_copy(update=update)
+def _on_edge(name: str, relative: ModelSpec) -> ModelSpec:
+    """With pose networks of which both poses of a person take what the adaptation of LOGO-CAP nano takes for one."""
+    nets = PoseNetsSpec(encoder=192, hidden=(192, 128), refinement_hidden=(192, 128), refinement_head=64)
+    return relative.model_copy(update={"name": name, "method": "dac", "centers": "dual", "pose_nets": nets})
 
 
 _SPECS = (
