@@ -308,6 +308,14 @@ def test_crowdpose_file_is_read_as_published(tmp_path):
     assert found.faults == ()
 
 
+def test_crowd_with_a_box_of_another_format_is_masked_whole(tmp_path):
+    tree = crowdpose()
+    for entry in tree["images"]:
+        del entry["crowdIndex"]
+    (first, _) = load(tmp_path, tree, CROWDPOSE_14).images
+    assert first.masked == ([[0, 0, 100, 0, 100, 80, 0, 80]],)
+
+
 def test_crowdpose_goes_into_a_coco_model_by_name(tmp_path):
     found = load(tmp_path, crowdpose(), COCO_17)
     unlabelled = ("nose", "left_eye", "right_eye", "left_ear", "right_ear")

@@ -49,7 +49,7 @@ def keypoint_set_of(
             record
             for entry in _entries(content.tree, faults, title)
             if by_image[entry["id"]] or not config.only_with_persons
-            for record in _image(entry, by_image[entry["id"]], images, reader)
+            for record in _image(entry, by_image[entry["id"]], images, reader, open_crowds=content.open_crowds)
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise malformed(config, source, error) from error
@@ -139,7 +139,9 @@ def _entries(tree: Tree, faults: FaultLog, title: str) -> Iterator[Tree]:
             )
 
 
-def _image(entry: Tree, annotations: list[Tree], folder: Path, reader: PersonReader) -> Iterable[ImageRecord]:
+def _image(
+    entry: Tree, annotations: list[Tree], folder: Path, reader: PersonReader, *, open_crowds: bool
+) -> Iterable[ImageRecord]:
     """The record of an image, or none where a person in it could be anywhere."""
     size = _size(entry)
     persons: list[PersonRecord] = []
@@ -151,13 +153,12 @@ def _image(entry: Tree, annotations: list[Tree], folder: Path, reader: PersonRea
             reader.faults.add(NOWHERE, f"annotation {annotation.get('id')}")
             return ()
         person, region = found
-        if person.is_crowd and not annotation.get("segmentation"):
+        if person.is_crowd and open_crowds:
             crowd_boxes.append(person)
         elif person.is_crowd or not person.is_labelled:
             masked.append(region)
         if person.is_labelled or not person.is_crowd:
             persons.append(person)
-    # CrowdPose's crowds are boxes, which can span the photo, with people in them who are labelled.
     known = [person.box for person in persons if person.is_labelled and not person.is_crowd]
     masked += [box_without(crowd.box.tolist(), known) for crowd in crowd_boxes]
     crowd_index = entry.get("crowdIndex")

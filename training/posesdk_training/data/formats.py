@@ -20,11 +20,15 @@ BOX_AREA = 1.0
 
 @dataclass(frozen=True, slots=True)
 class AnnotationTree:
-    """A COCO tree, the area of a person without one as a part of its box, and the skeleton if the format has one."""
+    """A COCO tree, the area of a person without one as a part of its box, and the skeleton if the format has one.
+
+    `open_crowds`: crowds are boxes, which can span the photo, with people in them who are labelled: in CrowdPose.
+    """
 
     tree: Tree
     box_area: float
     skeleton: Skeleton | None
+    open_crowds: bool = False
 
 
 def as_coco(tree: Tree, form: Format = "auto") -> AnnotationTree:
@@ -38,5 +42,5 @@ def as_coco(tree: Tree, form: Format = "auto") -> AnnotationTree:
     if form in ("auto", "ochuman") and is_published_ochuman(tree):
         return AnnotationTree(coco_tree(tree), BOX_AREA, COCO_17)
     if form == "crowdpose" or (form == "auto" and any("crowdIndex" in entry for entry in tree["images"][:1])):
-        return AnnotationTree(tree, CROWDPOSE_AREA, CROWDPOSE_14)
+        return AnnotationTree(tree, CROWDPOSE_AREA, CROWDPOSE_14, open_crowds=True)
     return AnnotationTree(tree, BOX_AREA, COCO_17 if form == "ochuman" else None)
