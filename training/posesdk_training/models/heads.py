@@ -33,18 +33,19 @@ def head_transition(features: int, channels: int) -> nn.Sequential:
 def heatmap_layers(features: int, spec: ModelSpec) -> tuple[nn.Sequential, nn.Module]:
     """Transition and output layer of the heatmaps: (B, features, h, w) -> (B, K+Q, h, w)."""
     channels, blocks = spec.heads.heatmap_channels, spec.heads.heatmap_blocks
+    transition = head_transition(features, channels)  # the order of layers is that of their first random weights
     output: nn.Module = nn.Conv2d(channels, spec.keypoint_count + spec.center_count, 1)
     if blocks:
         output = nn.Sequential(*(BasicBlock(channels) for _ in range(blocks)), output)
-    return head_transition(features, channels), output
+    return transition, output
 
 
 def offset_layers(features: int, spec: ModelSpec) -> tuple[nn.Sequential, nn.Module]:
     """Transition and output layer of the offsets: (B, features, h, w) -> (B, 2KQ, h, w), center by center."""
     heads, keypoints, centers = spec.heads, spec.keypoint_count, spec.center_count
     if heads.offsets == "plain":
-        output = nn.Conv2d(heads.offset_channels, 2 * keypoints * centers, 1)
-        return head_transition(features, heads.offset_channels), output
+        transition = head_transition(features, heads.offset_channels)
+        return transition, nn.Conv2d(heads.offset_channels, 2 * keypoints * centers, 1)
     towers = AdaptiveOffsets(keypoints, centers, heads.adaptive_channels)
     return head_transition(features, keypoints * heads.adaptive_channels), towers
 
