@@ -89,6 +89,23 @@ class TrainConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _check_method(self) -> "TrainConfig":
+        if self.model.method != "dac":
+            return self
+        nets = self.model.pose_nets
+        if self.model.frame != "consistent":
+            raise ValueError(f"model.frame: method dac is for the consistent one, got {self.model.frame!r}")
+        there = nets.similarity or nets.confidence or nets.refinement
+        if not there and any(not phase.dense for phase in self.phases):
+            raise ValueError("a phase without dense trains the pose networks alone, and model.pose_nets has none")
+        if there and any(phase.adaptation for phase in self.phases) and self.targets.background_weight == 0:
+            raise ValueError(
+                "targets.background_weight 0 makes everything look unlabelled to the pose networks; set it above 0, or "
+                "phases' adaptation to false"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_sets(self) -> "TrainConfig":
         names = [entry.name for entry in self.data.sets]
         if len(set(names)) < len(names):
@@ -130,7 +147,9 @@ class TrainConfig(Section):
             return step, self.steps, self.optimizer
         index = self.phases.index(phase)
         start = math.ceil(self.phases[index - 1].until * self.steps) if index else 0
-        settings = self.optimizer.model_copy(update={"learning_rate": phase.learning_rate})
+        milestones = self.optimizer.milestones if phase.milestones is None else phase.milestones
+        own = {"learning_rate": phase.learning_rate, "milestones": milestones}
+        settings = self.optimizer.model_copy(update=own)
         return step - start, math.ceil(phase.until * self.steps) - start, settings
 
 

@@ -9,7 +9,8 @@ from posesdk_training.data.batches import Batch
 from posesdk_training.losses.matching import PoseMatch, match_batch
 from posesdk_training.losses.sampling import dynamic_convolution, heatmap_windows, image_index, local_context
 from posesdk_training.models.adaptation import reweighing, upsample
-from posesdk_training.models.logocap import DenseMaps, LogoCap, initial_poses, select_centers
+from posesdk_training.models.logocap import LogoCap
+from posesdk_training.models.maps import DenseMaps, initial_poses, select_centers
 from posesdk_training.settings.learning import LossConfig
 
 __all__ = ["KeptPoses", "adaptation_losses", "keep_poses", "losses_of_poses"]
@@ -32,14 +33,17 @@ class KeptPoses:
 def adaptation_losses(model: LogoCap, maps: DenseMaps, batch: Batch, config: LossConfig) -> dict[str, Tensor]:
     """The terms "oks" and "refined", already times their factors.
 
-    Initial poses come from the detached maps without a threshold; gradients reach the message passing, the embedding
-    and the keypoint heatmaps. Every image contributes at least one pose, with weight 0 where none fits.
+    Initial poses come from the detached maps without a threshold, the best `max_people` of each center of a person;
+    gradients reach the message passing, the embedding and the keypoint heatmaps. Every image contributes at least one
+    pose, with weight 0 where none fits.
     """
     spec = model.spec
     with torch.autocast(maps.offsets.device.type, enabled=False), torch.no_grad():
-        center_maps = upsample(maps.heatmaps[:, -1:])[:, 0]
+        center_maps = upsample(maps.heatmaps[:, -spec.center_count :]).flatten(0, 1)  # (B * Q, H, W)
         centers = select_centers(center_maps, spec.decode.max_people, spec.frame)
-        poses = initial_poses(centers, maps.offsets.float(), spec.frame)
+        offsets = maps.offsets.float().reshape(len(center_maps), -1, *maps.offsets.shape[2:])  # (B * Q, 2K, h, w)
+        poses = initial_poses(centers, offsets, spec.frame)  # (B * Q, M, K, 2)
+        poses = poses.reshape(len(maps.offsets), -1, *poses.shape[2:])
         poses = poses.nan_to_num(0.0, posinf=FAR, neginf=-FAR)  # no index may come from what is no number
     return losses_of_poses(model, maps, poses, keypoints=batch.keypoints, areas=batch.areas, config=config)
 
@@ -105,7 +109,7 @@ def _refined_loss(model: LogoCap, maps: DenseMaps, attraction: Tensor, kept: Kep
     if len(pose) == 0:
         return attraction.flatten()[:0].sum()
     image = image_index(kept.poses)[pose]
-    channels = maps.heatmaps.float()[:, :-1]
+    channels = maps.heatmaps.float()[:, : model.spec.keypoint_count]
     heatmaps = channels.flatten(0, 1).index_select(0, image * channels.shape[1] + keypoint)
     points = poses[pose, keypoint]  # (M, 2)
     size = min(config.refined_window or spec.global_size, spec.global_size)

@@ -1,10 +1,11 @@
-"""Losses of the dense maps: heatmaps and center offsets (LOGO-CAP, section 3.5)."""
+"""Losses of the dense maps: heatmaps and center offsets (LOGO-CAP, section 3.5; DAC, section 3.1)."""
 
 import torch
 from torch.nn import functional as F
 
 from posesdk_training.data.batches import Batch
-from posesdk_training.models.logocap import DenseMaps
+from posesdk_training.data.views import View
+from posesdk_training.models.maps import DenseMaps
 from posesdk_training.settings.learning import LossConfig
 
 __all__ = ["dense_losses", "focal_heatmap_loss", "mse_heatmap_loss", "offset_loss"]
@@ -18,21 +19,23 @@ MIN_PEAK_CELLS = 8
 
 
 def mse_heatmap_loss(heatmaps: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Mean over (B, K+1, h, w) of weight * (p - t)^2, as published."""
+    """Mean over (B, K+Q, h, w) of weight * (p - t)^2, as published."""
     return (weights * (heatmaps - targets) ** 2).mean()
 
 
-def focal_heatmap_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+def focal_heatmap_loss(logits: Tensor, targets: Tensor, weights: Tensor, *, centers: int = 1) -> Tensor:
     """Binary cross-entropy weighted by |t - p|^2 and normalised by the number of peaks.
 
-    Keypoint channels and the center channel (the last) are normalised apart. Plain squared error starts far slower
-    from scratch.
+    Keypoint channels together and each of the `centers` (the last channels) are normalised apart, and added up. So a
+    center counts as much beside another as it does alone, and a head that is rarely labelled as much as a body. Plain
+    squared error starts far slower from scratch.
     """
     modulation = (targets - torch.sigmoid(logits)).square()
     loss = modulation * F.binary_cross_entropy_with_logits(logits, targets, reduction="none") * weights
     peaks = (targets * weights > PEAK_LEVEL).float()
     total = logits.new_zeros(())
-    for part in (slice(0, -1), slice(-1, None)):
+    first = logits.shape[1] - centers
+    for part in (slice(0, first), *(slice(center, center + 1) for center in range(first, logits.shape[1]))):
         number = peaks[:, part].sum().clamp(min=MIN_PEAK_CELLS) / CELLS_PER_PEAK
         total = total + loss[:, part].sum() / number
     return total
@@ -54,19 +57,27 @@ def offset_loss(
     return (F.smooth_l1_loss(offsets, targets, beta=beta, reduction="none") * weights).sum() / number
 
 
-def dense_losses(maps: DenseMaps, batch: Batch, config: LossConfig) -> dict[str, Tensor]:
-    """The dense terms, already times their factors, by name."""
-    targets, weights = batch.heatmaps.float(), batch.heatmap_weights.float()
+def dense_losses(maps: DenseMaps, targets: Batch | View, config: LossConfig, *, centers: int = 1) -> dict[str, Tensor]:
+    """The dense terms of a model with so many `centers` a person, already times their factors, by name.
+
+    The offsets to each center are normalised apart; their term is the mean.
+    """
+    heatmap_targets, weights = targets.heatmaps.float(), targets.heatmap_weights.float()
     if config.heatmap == "focal":
-        heatmap = focal_heatmap_loss(maps.heatmap_logits.float(), targets, weights)
+        heatmap = focal_heatmap_loss(maps.heatmap_logits.float(), heatmap_targets, weights, centers=centers)
     else:
-        heatmap = mse_heatmap_loss(maps.heatmaps.float(), targets, weights)
-    offset = offset_loss(
-        maps.offsets.float(),
-        batch.offsets.float(),
-        batch.offset_weights.float(),
-        beta=config.offset_beta,
-        scaled=config.offset_error == "relative",
-        per_cell=config.offset_normaliser == "cells",
+        heatmap = mse_heatmap_loss(maps.heatmaps.float(), heatmap_targets, weights)
+    of_centers = (
+        value.float().chunk(centers, dim=1) for value in (maps.offsets, targets.offsets, targets.offset_weights)
     )
+    terms = [
+        offset_loss(
+            *of_center,
+            beta=config.offset_beta,
+            scaled=config.offset_error == "relative",
+            per_cell=config.offset_normaliser == "cells",
+        )
+        for of_center in zip(*of_centers, strict=True)
+    ]
+    offset = torch.stack(terms).mean()
     return {"heatmap": config.heatmap_factor * heatmap, "offset": config.offset_factor * offset}

@@ -51,6 +51,8 @@ class Teacher:
         faults = []
         if spec.skeleton.keypoints != student.skeleton.keypoints:
             faults.append(f"has the skeleton {spec.skeleton.name}, the student {student.skeleton.name}")
+        if spec.centers != student.centers:
+            faults.append(f"has centers {spec.centers!r}, the student {student.centers!r}")
         if spec.frame != student.frame:
             faults.append(f"has the coordinate frame {spec.frame!r}, the student {student.frame!r}")
         if faults:
@@ -82,32 +84,38 @@ def _provenance(path: Path) -> dict[str, str]:
 
 
 def distillation_losses(
-    student: DenseMaps, teacher: DenseMaps, config: TeacherConfig, labels: LossConfig
+    student: DenseMaps, teacher: DenseMaps, config: TeacherConfig, labels: LossConfig, *, centers: int = 1
 ) -> dict[str, Tensor]:
     """The terms "distilled_heatmap" and "distilled_offset", already times their factors and those of the labels.
 
-    Both are zero, and so are their gradients, where the student's maps are the teacher's.
+    Both are zero, and so are their gradients, where the student's maps are the teacher's. With several `centers` a
+    person, the offsets to each of them are normalised apart; their term is the mean.
     """
-    offset = distilled_offset_loss(
-        student.offsets.float(),
-        teacher.offsets.float(),
-        teacher.heatmaps[:, -1:].float(),
-        level=config.center_level,
-        beta=labels.offset_beta,
-        scaled=labels.offset_error == "relative",
+    offsets = (
+        student.offsets.float().chunk(centers, dim=1),
+        teacher.offsets.float().chunk(centers, dim=1),
+        teacher.heatmaps[:, -centers:].float().chunk(centers, dim=1),
     )
+    of_centers = [
+        distilled_offset_loss(
+            *of_center, level=config.center_level, beta=labels.offset_beta, scaled=labels.offset_error == "relative"
+        )
+        for of_center in zip(*offsets, strict=True)
+    ]
+    offset = torch.stack(of_centers).mean()
+    heatmap = distilled_heatmap_loss(student, teacher, centers=centers)
     return {
-        "distilled_heatmap": config.heatmap_factor * labels.heatmap_factor * distilled_heatmap_loss(student, teacher),
+        "distilled_heatmap": config.heatmap_factor * labels.heatmap_factor * heatmap,
         "distilled_offset": config.offset_factor * labels.offset_factor * offset,
     }
 
 
-def distilled_heatmap_loss(student: DenseMaps, teacher: DenseMaps) -> Tensor:
+def distilled_heatmap_loss(student: DenseMaps, teacher: DenseMaps, *, centers: int = 1) -> Tensor:
     """What the student's heatmaps are off the teacher's.
 
     Mean squared error of linear heatmaps; of sigmoid ones the cross-entropy towards the teacher's probabilities,
-    weighted by |t - p|^2 and normalised by the number of peaks, as `focal_heatmap_loss` does with labels. A teacher's
-    faint peak counts as the part of one that its energy is.
+    weighted by |t - p|^2 and normalised by the number of peaks, as `focal_heatmap_loss` does with labels: the last
+    channels, of the `centers`, apart. A teacher's faint peak counts as the part of one that its energy is.
     """
     targets = teacher.heatmaps.float()
     if student.activation == "none":
@@ -117,7 +125,8 @@ def distilled_heatmap_loss(student: DenseMaps, teacher: DenseMaps) -> Tensor:
     modulation = (targets - torch.sigmoid(logits)).square()
     loss = modulation * F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     total = logits.new_zeros(())
-    for part in (slice(0, -1), slice(-1, None)):
+    first = logits.shape[1] - centers
+    for part in (slice(0, first), *(slice(center, center + 1) for center in range(first, logits.shape[1]))):
         number = targets[:, part].square().sum() / PEAK_ENERGY
         total = total + loss[:, part].sum() / number.clamp(min=MIN_PEAK_CELLS / CELLS_PER_PEAK)
     return total

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from posesdk_training.settings.section import Fraction, Positive, PositiveInt, Section, Share
 
@@ -11,11 +11,14 @@ __all__ = ["LossConfig", "OptimizerConfig", "PhaseConfig", "TeacherConfig"]
 
 
 class LossConfig(Section):
-    """Loss terms and their factors (LOGO-CAP, section 3.5).
+    """Loss terms and their factors (LOGO-CAP, section 3.5; DAC, sections 3.2 to 3.4).
 
     `convention: paper` in the model sets the switches that differ between the paper and its implementation.
     `offset_error: relative` weighs inside the SmoothL1, which makes `offset_beta` relative to the person's size.
     `refined_window` (odd, net px): the refined-map loss looks at this middle of the window alone; None is the whole.
+    DAC's pose networks learn from the decoded candidates and from `jittered_copies` of every labelled person. A pose is
+    a person's for the similarity from an OKS of `identity_oks` on, of each image at most `pairs` pairs of one person
+    and as many of two; it is refined from `refinement_oks` on.
     """
 
     heatmap: Literal["mse", "focal"] = "mse"
@@ -30,6 +33,10 @@ class LossConfig(Section):
     refined_window: Annotated[int, Field(gt=0)] | None = None
     gt_matching: Literal["window_max", "clamped_mean"] = "window_max"
     oks_weight: Literal["gain", "similarity"] = "gain"
+    jittered_copies: Annotated[int, Field(ge=0)] = 4
+    pairs: PositiveInt = 128
+    identity_oks: Fraction = 0.5
+    refinement_oks: Fraction = 0.3
 
 
 class TeacherConfig(Section):
@@ -63,13 +70,25 @@ class OptimizerConfig(Section):
 class PhaseConfig(Section):
     """A stretch of training, up to the fraction `until` of all steps.
 
-    `mixture` weighs the data sets by name; `sizes` maps crop sides in net px to their share of the batches;
-    `adaptation` switches the local-global adaptation branch and its losses on. With a `learning_rate` of its own the
-    phase starts from that one, warm-up included, and runs the whole schedule down within itself.
+    `mixture` weighs the data sets by name; `sizes` maps crop sides in net px to their share of the batches.
+    `adaptation` trains what looks at one person: LOGO-CAP's local-global adaptation, or DAC's pose networks. `dense`
+    trains the dense net; without it, that net stays as it is, with its averaged weights and running statistics, and
+    the branches beside 4x are left out. With a `learning_rate` of its own the phase starts from that one, warm-up
+    included, and runs the whole schedule down within itself, at `milestones` of its own where they are given.
     """
 
     until: Annotated[float, Field(gt=0, le=1)] = 1.0
     mixture: dict[str, Share]
     sizes: dict[PositiveInt, Share]
     adaptation: bool = True
+    dense: bool = True
     learning_rate: Positive | None = None
+    milestones: tuple[Fraction, ...] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> "PhaseConfig":
+        if not (self.dense or self.adaptation):
+            raise ValueError(f"the phase until {self.until} trains nothing: set dense or adaptation to true")
+        if self.milestones is not None and self.learning_rate is None:
+            raise ValueError(f"the phase until {self.until} has milestones: give it a learning_rate, too")
+        return self
