@@ -28,6 +28,7 @@ from posesdk_training.run.folder import WEIGHTS_FILE, lock_folder
 from posesdk_training.run.interruption import RunInterrupted, StopRequest
 from posesdk_training.run.loader_processes import LoadedBatches, start_loader_process
 from posesdk_training.run.log import ProgressBar, RunLog
+from posesdk_training.run.objective import loss_names
 from posesdk_training.run.observation import Observation
 from posesdk_training.run.state import Run
 from posesdk_training.run.train_step import NonFiniteLossError, OutOfMemoryFault
@@ -70,8 +71,8 @@ def fit(
 
 def make_fabric(config: TrainConfig, *, accelerator: str = "auto", devices: int = 1, nodes: int = 1) -> Fabric:
     """Devices and processes of a run. Raises DeviceUnavailableError for what this machine does not have."""
-    # A phase without the adaptation leaves its branch without gradients, which must not hold up the reduction.
-    unused = any(not phase.adaptation for phase in config.phases)
+    # What a phase or a branch leaves without gradients must not hold up the reduction.
+    unused = len(config.branches) > 1 or any(not (phase.adaptation and phase.dense) for phase in config.phases)
     strategy = DDPStrategy(find_unused_parameters=unused) if devices * nodes > 1 else "auto"
     try:
         return Fabric(
@@ -197,8 +198,8 @@ def _note(run: Run, log: RunLog | None, taken: Taken) -> None:
 
 
 def _log(run: Run) -> RunLog:
-    samples = run.samples_per_step
-    return RunLog(run.folder, step=run.step, every=run.config.log_every, samples=samples, state=run.log_state)
+    samples, names = run.samples_per_step, loss_names(run.config)
+    return RunLog(run.folder, names, step=run.step, every=run.config.log_every, samples=samples, state=run.log_state)
 
 
 def _taken(run: Run, taker: StepTaker, batches: list[Batch], log: RunLog | None) -> Taken:

@@ -137,7 +137,7 @@ def test_teacher_stays_as_it_is_and_out_of_the_checkpoint(
     assert isinstance(teacher, Teacher)
     before = {key: value.clone() for key, value in teacher._model.state_dict().items()}
     batch = collate([KeypointDataset(config)[SampleKey(index, 64, 0)] for index in range(2)])
-    torch.stack(list(objective(batch, adaptation=True).values())).sum().backward()  # type: ignore[no-untyped-call]
+    torch.stack(list(objective(batch, phase=config.phases[0]).values())).sum().backward()  # type: ignore[no-untyped-call]
     assert any(parameter.grad is not None and bool(parameter.grad.any()) for parameter in student.parameters())
     assert all(parameter.grad is None for parameter in teacher._model.parameters())
     assert all(torch.equal(value, before[key]) for key, value in teacher._model.state_dict().items())
@@ -183,7 +183,8 @@ def test_labels_are_learned_beside_the_teacher(tiny_run: ModuleType, tiny_set: T
     taught = tiny_run.tiny_config(*tiny_set, teacher={"checkpoint": tiny_checkpoint})
     batch = collate([KeypointDataset(alone)[SampleKey(index, 64, 0)] for index in range(2)])
     model = build_model(alone.model)
-    without, beside = (Objective(model, config)(batch, adaptation=False) for config in (alone, taught))
+    dense = alone.phases[0].model_copy(update={"adaptation": False})
+    without, beside = (Objective(model, config)(batch, phase=dense) for config in (alone, taught))
     assert set(beside) - set(without) == set(TERMS)
     assert all(torch.allclose(without[name], beside[name]) for name in without)
     assert all(float(beside[name].detach()) > 0 for name in TERMS)

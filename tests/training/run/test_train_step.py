@@ -60,7 +60,7 @@ def test_step_of_several_batches_takes_the_mean_of_their_gradients(
     objective = Objective(run.network, config)
     batches = loaded_batches(run)
     for _ in range(3):
-        losses = objective(next(batches), adaptation=True)
+        losses = objective(next(batches), phase=config.phases[0])
         (sum(losses.values()) / 3).backward()
     for name, value in run.network.named_parameters():
         if value.grad is not None:
@@ -84,7 +84,7 @@ def poisoned(monkeypatch: pytest.MonkeyPatch):
     def poison(*calls: int) -> None:
         count, forward = 0, Objective.forward
 
-        def poisoned_forward(self: Objective, batch: Batch, *, adaptation: bool) -> dict[str, torch.Tensor]:
+        def poisoned_forward(self: Objective, batch: Batch, **how: object) -> dict[str, torch.Tensor]:
             nonlocal count
             count += 1
             if count in calls:
@@ -92,7 +92,7 @@ def poisoned(monkeypatch: pytest.MonkeyPatch):
                     if isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None:
                         norm.running_mean.fill_(float("nan"))
             factor = float("nan") if count in calls else 1.0
-            return {name: factor * value for name, value in forward(self, batch, adaptation=adaptation).items()}
+            return {name: factor * value for name, value in forward(self, batch, **how).items()}
 
         monkeypatch.setattr(Objective, "forward", poisoned_forward)
 
@@ -157,10 +157,10 @@ def test_run_without_memory_says_what_to_lower_and_saves(
     whole = load_checkpoint(fit(config, tmp_path / "whole", accelerator="cpu")).state_dict
     count, forward = 0, Objective.forward
 
-    def failing(self: Objective, batch: Batch, *, adaptation: bool) -> dict[str, torch.Tensor]:
+    def failing(self: Objective, batch: Batch, **how: object) -> dict[str, torch.Tensor]:
         nonlocal count
         count += 1
-        losses = forward(self, batch, adaptation=adaptation)  # moves the statistics of the norms
+        losses = forward(self, batch, **how)  # moves the statistics of the norms
         if count == 5:
             raise fault
         return losses

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from posesdk_training.data.batches import Batch
+from posesdk_training.run.objective import passes
 from posesdk_training.run.optimizer import learning_rate
 from posesdk_training.run.state import Run
 from posesdk_training.run.train_step import (
@@ -65,6 +66,8 @@ class _Deferred:
 
     def take(self, batches: Sequence[Batch]) -> Taken:
         run = self._run
+        if run.begin_step():
+            self._statistics.keep()
         rate = learning_rate(*run.config.schedule_at(run.step))
         for group in run.optimizer.param_groups:
             group["lr"] = rate
@@ -91,15 +94,13 @@ class _Deferred:
     def _add_gradients(self, batches: Sequence[Batch]) -> tuple[tuple[str, ...], Tensor]:
         """Names of the losses and their means over the batches; the parameters get the mean of the gradients."""
         run = self._run
-        adaptation = run.config.phase_at(run.step).adaptation
-        parts = []
-        for part, batch in enumerate(batches):
-            with run.fabric.no_backward_sync(run.module, enabled=part + 1 < len(batches)):
-                losses = run.module(batch.to(run.fabric.device), adaptation=adaptation)
-                terms = torch.stack(list(losses.values()))
-                run.fabric.backward(terms.sum() / len(batches))
-            parts.append(terms.detach())
-        return tuple(losses), torch.stack(parts).mean(0)
+        parts: list[dict[str, Tensor]] = [{} for _ in batches]
+        for one in passes(batches, run.config.phase_at(run.step), run.fabric.device):
+            with run.fabric.no_backward_sync(run.module, enabled=not one.last):
+                losses = run.losses(one)
+                run.fabric.backward(torch.stack(list(losses.values())).sum() / len(batches))
+            parts[one.part] |= {name: value.detach() for name, value in losses.items()}
+        return tuple(parts[0]), torch.stack([torch.stack(list(part.values())) for part in parts]).mean(0)
 
     def settle(self) -> Taken:
         waiting, self._waiting = self._waiting, []

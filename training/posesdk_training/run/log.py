@@ -1,7 +1,7 @@
 """What a training run says about itself: its figures as CSV and in TensorBoard, and a progress bar."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +14,33 @@ from torch.utils.tensorboard import SummaryWriter
 from posesdk_runtimes.errors import DataError
 from posesdk_training.run.csv_log import CsvLog
 
-__all__ = ["LOG_FILE", "LOSS_NAMES", "VALIDATION_FILE", "ProgressBar", "RunLog"]
+__all__ = ["LOG_FILE", "VALIDATION_FILE", "ProgressBar", "RunLog"]
 
 LOG_FILE = "log.csv"
 VALIDATION_FILE = "validation.csv"
-LOSS_NAMES = ("heatmap", "offset", "oks", "refined", "distilled_heatmap", "distilled_offset")
-COLUMNS = ("step", "samples_per_second", "learning_rate", *LOSS_NAMES, "gradient_norm")
+NO_LOSSES = ("learning_rate", "gradient_norm")
+"""Figures of a step beside its losses."""
 VALIDATION_COLUMNS = ("step", "AP", "AP50", "AP75", "APM", "APL", "AR")
 
 State = dict[str, Any]
 
 
 class RunLog:
-    """Means over `every` steps of `samples` each, written to `folder`; a context manager.
+    """Means over `every` steps of `samples` each, written to `folder`; a context manager. `losses` names their terms.
 
     `step` is where the run stands; what a killed run has logged beyond it is dropped. `state` is what waited for the
     next row then, as the method gave it, so that a resumed run writes the rows of an uninterrupted one.
     """
 
     def __init__(
-        self, folder: Path, *, step: int, every: int, samples: int, state: Mapping[str, Any] | None = None
+        self,
+        folder: Path,
+        losses: Sequence[str],
+        *,
+        step: int,
+        every: int,
+        samples: int,
+        state: Mapping[str, Any] | None = None,
     ) -> None:
         waiting = state or {}
         self._every = every
@@ -42,7 +49,8 @@ class RunLog:
         self._counts: dict[str, int] = dict(waiting.get("counts", {}))
         self._steps: int = waiting.get("steps", 0)
         self._started = time.monotonic() - waiting.get("seconds", 0.0)
-        self._table = CsvLog(folder / LOG_FILE, COLUMNS, step=step)
+        columns = ("step", "samples_per_second", "learning_rate", *losses, "gradient_norm")
+        self._table = CsvLog(folder / LOG_FILE, columns, step=step)
         self._validation = CsvLog(folder / VALIDATION_FILE, VALIDATION_COLUMNS, step=step)
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
@@ -127,5 +135,5 @@ class ProgressBar:
         self._progress.stop()
 
     def _advance(self, figures: Mapping[str, float]) -> None:
-        parts = " ".join(f"{name} {value:.4f}" for name, value in figures.items() if name in LOSS_NAMES)
+        parts = " ".join(f"{name} {value:.4f}" for name, value in figures.items() if name not in NO_LOSSES)
         self._progress.update(self._task, advance=1, description=parts)

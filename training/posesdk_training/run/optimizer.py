@@ -64,6 +64,10 @@ class WeightAverage:
         """How many updates were taken in."""
         return self._updates
 
+    def restart(self) -> None:
+        """From now on the average soon forgets what it held, as at the start; what no longer changes stays as it is."""
+        self._updates = 0
+
     def to(self, device: torch.device) -> None:
         """Moves the averaged weights to the device that the model is on."""
         self._state = {key: value.to(device) for key, value in self._state.items()}

@@ -11,14 +11,15 @@ from typing import Any
 
 import torch
 from lightning.fabric import Fabric
+from torch import Tensor
 
 from posesdk.manifest import FLOAT_VARIANT
 from posesdk_runtimes.errors import CheckpointError, DataError
 from posesdk_training.checkpoint import load_checkpoint, save_checkpoint
 from posesdk_training.config import TrainConfig
 from posesdk_training.evaluated_model import EvaluatedModel
-from posesdk_training.models.build import build_model
-from posesdk_training.models.logocap import LogoCap
+from posesdk_training.models.build import PoseModel, build_model
+from posesdk_training.models.stems import DEPLOYED, deployed_weights, is_training_stem
 from posesdk_training.models.synced_norm import synchronise_norms
 from posesdk_training.run.folder import (
     BEST_FILE,
@@ -30,8 +31,9 @@ from posesdk_training.run.folder import (
     set_aside,
     write_state,
 )
-from posesdk_training.run.objective import Objective
+from posesdk_training.run.objective import Objective, Pass
 from posesdk_training.run.optimizer import WeightAverage, make_optimizer
+from posesdk_training.run.resting import is_dense
 from posesdk_training.torch_file import read_torch_weights
 from posesdk_training.torch_runtime import torch_pipeline
 
@@ -57,7 +59,8 @@ class Run:
         self.best_ap: float | None = None
         self.log_state: dict[str, Any] = {}
         self._saved_step: int | None = None
-        self.network = build_model(config.model)
+        self._dense_rests = False
+        self.network = build_model(config.model, [branch.name for branch in config.branches])
         if config.init_from is not None and not has_state(folder):
             _initialise(self.network, config.init_from)
         if config.sync_batchnorm:
@@ -75,6 +78,36 @@ class Run:
     def samples_per_step(self) -> int:
         """Samples of one step, in all processes."""
         return self.config.batch_size * self.config.accumulate * self.fabric.world_size
+
+    def first_sample(self, part: int) -> int:
+        """The number in the run of the first sample of this process's `part`-th batch in the present step."""
+        batch = (self.step * self.fabric.world_size + self.fabric.global_rank) * self.config.accumulate + part
+        return batch * self.config.batch_size
+
+    def losses(self, one: Pass) -> dict[str, Tensor]:
+        """Loss terms of a pass in the present step."""
+        phase, first = self.config.phase_at(self.step), self.first_sample(one.part)
+        losses: dict[str, Tensor] = self.module(one.batch, phase=phase, branch=one.branch, first_sample=first)
+        return losses
+
+    @torch.no_grad()
+    def begin_step(self) -> bool:
+        """To be called before each step. True where it changed the weights: a dense net that comes to rest does.
+
+        It takes its averaged weights, which are those that are saved, so that the networks that go on learning see what
+        they will see on a device; being equal, the average no longer moves them. Of those networks, which only begin,
+        the average starts anew.
+        """
+        rested, self._dense_rests = self._dense_rests, not self.config.phase_at(self.step).dense
+        if rested or not self._dense_rests:
+            return False
+        average = self.average.state_dict()
+        for key, value in self.network.state_dict().items():
+            if is_dense(key):
+                value.copy_(average[key])
+        if self.step == 0 or self.config.phase_at(self.step - 1).dense:
+            self.average.restart()
+        return True
 
     def save(self) -> None:
         """Writes the resumable state and the averaged weights, if steps were taken since; the first process alone does.
@@ -107,7 +140,7 @@ class Run:
     def averaged_model(self) -> EvaluatedModel:
         """The averaged weights as they are, ready to be looked at on the run's device."""
         network = build_model(self.config.model)
-        network.load_state_dict(self.average.state_dict())
+        network.load_state_dict(deployed_weights(self.average.state_dict()))
         place = str(self.fabric.device)
         pipeline = torch_pipeline(network, device=place)
         return EvaluatedModel(self.config.name, FLOAT_VARIANT, pipeline, "torch", place, "fp32")
@@ -122,7 +155,8 @@ class Run:
             "weights_licence": self.config.weights_licence or "not stated",
             **self._teacher_notes,
         }
-        save_checkpoint(self.folder / name, self.average.state_dict(), self.config.model, metadata=notes)
+        weights = deployed_weights(self.average.state_dict())
+        save_checkpoint(self.folder / name, weights, self.config.model, metadata=notes)
 
     def resume(self) -> None:
         """Goes on from the folder's last good checkpoint, if there is one. The folder has to be locked.
@@ -160,6 +194,12 @@ class Run:
             raise CheckpointError(
                 f"cannot resume from {path}: it was written for another model specification; give another run folder"
             )
+        stems = [{branch["name"] for branch in tree.get("branches", [{"name": DEPLOYED}])} for tree in (before, now)]
+        if stems[0] != stems[1]:
+            raise CheckpointError(
+                f"cannot resume from {path}: it was written with the branches {', '.join(sorted(stems[0]))}; keep "
+                "them, or give another run folder, and its weights as init_from"
+            )
         changed = sorted(key for key, value in now.items() if key in before and before[key] != value)
         if changed:
             logger.warning("the run in %s goes on with other settings of %s", self.folder, ", ".join(changed))
@@ -185,8 +225,10 @@ class Run:
             self._write_weights(WEIGHTS_FILE)
 
 
-def _initialise(network: LogoCap, path: Path) -> None:
+def _initialise(network: PoseModel, path: Path) -> None:
     """Takes over every weight of a checkpoint whose name and shape fit; says how many did.
+
+    Stems that it has not, as no saved model has those of other branches than 4x, start from that one's.
 
     A file that torch.save wrote may hold a backbone alone, such as HRNet's published ImageNet weights.
     """
@@ -197,4 +239,6 @@ def _initialise(network: LogoCap, path: Path) -> None:
     if not fitting:
         raise CheckpointError(f"cannot initialise from {path}: none of its {len(source)} tensors fits this model")
     network.load_state_dict(fitting, strict=False)
+    if not any(map(is_training_stem, fitting)):
+        network.backbone.start_stems()
     logger.info("initialised %d of %d tensors from %s", len(fitting), len(target), path)

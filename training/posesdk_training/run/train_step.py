@@ -10,6 +10,7 @@ from torch import distributed as dist
 
 from posesdk_runtimes.errors import PoseSDKError
 from posesdk_training.data.batches import Batch
+from posesdk_training.run.objective import passes
 from posesdk_training.run.optimizer import learning_rate
 from posesdk_training.run.state import Run
 
@@ -49,6 +50,8 @@ class Stepper:
         A skipped step has none. Raises NonFiniteLossError, and OutOfMemoryFault with the state as before the step.
         """
         run = self._run
+        if run.begin_step():
+            self._statistics.keep()
         rate = learning_rate(*run.config.schedule_at(run.step))
         for group in run.optimizer.param_groups:
             group["lr"] = rate
@@ -74,17 +77,16 @@ class Stepper:
     def _add_gradients(self, batches: Sequence[Batch]) -> dict[str, float]:
         """Mean losses by name, over batches and processes; the parameters get the mean of the gradients."""
         run = self._run
-        adaptation = run.config.phase_at(run.step).adaptation
         sums: dict[str, float] = {}
-        for part, batch in enumerate(batches):
-            with run.fabric.no_backward_sync(run.module, enabled=part + 1 < len(batches)):
-                losses = run.module(batch.to(run.fabric.device), adaptation=adaptation)
+        for one in passes(batches, run.config.phase_at(run.step), run.fabric.device):
+            with run.fabric.no_backward_sync(run.module, enabled=not one.last):
+                losses = run.losses(one)
                 terms = torch.stack(list(losses.values()))
                 total = terms.sum()
                 values = dict(zip(losses, self._mean(terms.detach()), strict=True))
                 if not math.isfinite(sum(values.values())):
                     own = dict(zip(losses, terms.detach().tolist(), strict=True))
-                    affected = [] if math.isfinite(float(total.detach())) else [part]
+                    affected = [] if math.isfinite(float(total.detach())) else [one.part]
                     raise _NonFiniteError(f"the loss is not finite ({own}){self._culprits(batches, affected)}")
                 run.fabric.backward(total / len(batches))
             for name, value in values.items():
@@ -116,9 +118,9 @@ class Stepper:
         run, size = self._run, self._run.config.batch_size
         texts = []
         for part in affected:
-            number = (run.step * run.fabric.world_size + run.fabric.global_rank) * run.config.accumulate + part
             names = ", ".join(batches[part].names[:NAMED_PHOTOS])
-            texts.append(f"samples {number * size} to {(number + 1) * size - 1} ({names or 'unnamed'})")
+            first = run.first_sample(part)
+            texts.append(f"samples {first} to {first + size - 1} ({names or 'unnamed'})")
         gathered: list[list[str] | None] = [texts]
         if run.fabric.world_size > 1:
             gathered = [None] * run.fabric.world_size

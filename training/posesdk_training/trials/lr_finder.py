@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from posesdk_runtimes.errors import DataError
 from posesdk_training.config import TrainConfig
 from posesdk_training.data.batches import Batch
+from posesdk_training.run.objective import passes
 from posesdk_training.run.state import Run
 from posesdk_training.train import loaded_batches, make_fabric
 
@@ -132,9 +133,8 @@ def _step(run: Run, batches: list[Batch]) -> float:
     fabric: Fabric = run.fabric
     run.optimizer.zero_grad(set_to_none=True)
     total = 0.0
-    for batch in batches:
-        losses = run.module(batch.to(fabric.device), adaptation=run.config.phases[0].adaptation)
-        loss = torch.stack(list(losses.values())).sum() / len(batches)
+    for one in passes(batches, run.config.phases[0], fabric.device):
+        loss = torch.stack(list(run.losses(one).values())).sum() / len(batches)
         total += float(loss.detach())
         fabric.backward(loss)
     limit = run.config.optimizer.clip_norm or math.inf
