@@ -129,3 +129,29 @@ def test_color_jitter_keeps_shape_and_type_and_follows_the_generator():
     assert first.dtype == np.uint8
     np.testing.assert_array_equal(first, second)
     assert (first != other).any()
+
+
+def averaged(image):
+    return image.reshape(96, 2, 96, 2, 3).mean((1, 3))
+
+
+def test_finer_image_has_the_colors_and_the_noise_of_the_sample_once_averaged_down():
+    """Noise is as strong, but another: more px are drawn."""
+    rng = np.random.default_rng(0)
+    coarse = cv2.resize(rng.integers(60, 190, (12, 12, 3), dtype=np.uint8), (96, 96), interpolation=cv2.INTER_CUBIC)
+    coarse[:, 48:] //= 2  # an edge, to be blurred
+    flat = np.full((96, 96, 3), 128, np.uint8)
+    fine, fine_flat = (image.repeat(2, axis=0).repeat(2, axis=1) for image in (coarse, flat))
+    spreads, compared = [], 0
+    for seed in range(120):
+        one, one_flat = (jitter_colors(np.random.default_rng(seed), image) for image in (coarse, flat))
+        two, two_flat = (averaged(jitter_colors(np.random.default_rng(seed), image, 2)) for image in (fine, fine_flat))
+        if (spread := one_flat.std((0, 1)).mean()) > 0:
+            spreads.append((spread, two_flat.std((0, 1)).mean()))
+        else:
+            compared += 1
+            assert np.abs(one - two).max() < 12  # the edge of 60 and more is a little softer
+    assert compared > 50
+    assert len(spreads) > 10
+    alone, shrunk = np.mean(spreads, axis=0)
+    assert shrunk == pytest.approx(alone, rel=0.25)

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from posesdk.spec import InputSpec, ModelSpec
 from posesdk_training.config import TrainConfig
+from posesdk_training.data import dataset
 from posesdk_training.data.batches import SampleKey, StepSampler, collate
 from posesdk_training.data.dataset import KeypointDataset
 from posesdk_training.data.views import fields_of_view
@@ -145,6 +146,19 @@ def test_noise_and_colors_are_the_same_in_all_branches(make, number):
         assert np.abs(views[name]["image"] - mean).max() <= 0.5 + 1e-6
 
 
+@pytest.mark.parametrize("branches", [["8x", "4x"], ["4x", "2x"], ["4x"]])
+def test_blur_and_noise_are_told_how_fine_the_image_is(make, monkeypatch, branches):
+    asked = []
+
+    def noted(rng, image, resolution):
+        asked.append((len(image), resolution))
+        return image
+
+    monkeypatch.setattr(dataset, "jitter_colors", noted)
+    views_of(make([person(1, box=SMALL)], branches=branches, augment={"photometric": True}))
+    assert asked == [(2 * SIZE, 2) if "8x" in branches else (SIZE, 1)]
+
+
 def test_branches_change_nothing_but_the_sharpness_of_4x(make):
     persons = [person(1, box=[90, 80, 90, 90], dot=DOT)]
     alone, among = (
@@ -222,6 +236,13 @@ def test_persons_out_of_range_are_ignored_and_no_negatives(make, name, learned, 
     for maps in ("heatmaps", "offsets", "offset_weights"):
         np.testing.assert_array_equal(view[maps], alone[maps])
     assert views["4x"]["heatmap_weights"].all()
+
+
+@pytest.mark.parametrize(("zoom", "limits", "learned"), [(2.0, [50.0**2, None], True), (2.0, [0.0, 50.0**2], False)])
+def test_persons_are_measured_in_the_4x_view_whatever_the_zoom(make, zoom, limits, learned):
+    branches = ["4x", {"name": "8x", "area_range": limits, "zoom": zoom}]
+    view = views_of(make([person(2, box=LARGE)], branches=branches))["8x"]
+    assert bool(view["heatmaps"].any()) == learned
 
 
 def test_keypoints_in_front_of_an_ignored_person_are_learned(make):

@@ -34,12 +34,12 @@ class PlacedPersons:
     areas: Floats
 
     def blanks(self, supervised: NDArray[np.bool_]) -> tuple[Blank, ...]:
-        """What nobody knows where the persons `supervised` (P,) are learned: the others, and these persons' centers."""
+        """What is not known where the persons `supervised` (P,) are learned: all of the others, and unknown centers."""
         ignored = tuple(Blank(box) for box in self.boxes[~supervised])
         count = self.grid.keypoints.shape[1]
         return ignored + tuple(
             Blank(_keypoint_box(self.grid.keypoints[person]), count + center)
-            for person, center in np.argwhere(self.unknown & supervised[:, None]).tolist()
+            for person, center in np.argwhere(self.unknown).tolist()
         )
 
 
