@@ -146,6 +146,17 @@ def test_noise_and_colors_are_the_same_in_all_branches(make, number):
         assert np.abs(views[name]["image"] - mean).max() <= 0.5 + 1e-6
 
 
+@pytest.mark.parametrize("number", range(4))
+def test_zoomed_branches_have_the_colors_of_4x(make, number):
+    photo = np.full((PHOTO, PHOTO, 3), (90, 120, 150), dtype=np.uint8)
+    zooms = [{"name": "8x", "zoom": 0.8}, "4x", {"name": "2x", "zoom": 0.5}]
+    augment = {"crop": {"kind": "image", "scale": [0.5, 0.5], "shift": 0.0}, "photometric": True}
+    views = views_of(make([], branches=zooms, augment=augment, photo=photo), number)
+    fine, deployed, coarse = (views[name]["image"].mean((1, 2)) for name in ALL_BRANCHES)
+    np.testing.assert_allclose(fine, deployed, atol=1)
+    np.testing.assert_allclose(coarse, deployed, atol=1)
+
+
 @pytest.mark.parametrize("branches", [["8x", "4x"], ["4x", "2x"], ["4x"]])
 def test_blur_and_noise_are_told_how_fine_the_image_is(make, monkeypatch, branches):
     asked = []

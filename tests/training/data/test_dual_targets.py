@@ -218,6 +218,13 @@ def test_person_without_labelled_keypoints_has_no_center(sample):
     assert not found["heatmap_weights"][:, 10:25, 10:20].any()  # a region that is not looked at
 
 
+def test_person_below_the_least_area_has_no_center(sample):
+    found = sample((ALL, (30.0, 20.0)), min_center_area=5401.0)
+    assert not found["heatmaps"][17:].any()
+    assert not found["offset_weights"].any()
+    assert found["heatmaps"][:17].any()
+
+
 def test_unknown_head_is_no_negative_where_the_person_is(sample):
     found = sample((HEADLESS, (30.0, 20.0)))
     weights = found["heatmap_weights"]
