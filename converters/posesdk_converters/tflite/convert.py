@@ -1,5 +1,6 @@
 """The two graphs of a model as .tflite files in float32, made by litert-torch, and the check that each passes."""
 
+import copy
 import importlib
 import tempfile
 from collections.abc import Sequence
@@ -12,13 +13,14 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, symbolic_trace
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from posesdk_converters.onnx import PERSON_COUNTS, TOLERANCE, relative_error
-from posesdk_converters.tflite.graph import name_tensors
+from posesdk.methods import method_of, trunk_outputs
+from posesdk_converters.onnx import PERSON_COUNTS, TOLERANCE, random_contexts, relative_error
+from posesdk_converters.tflite.graph import free_first_dimension, name_tensors
 from posesdk_converters.tflite.quiet import quiet
 from posesdk_runtimes.errors import GateError, MissingDependencyError
 from posesdk_runtimes.registry import open_runtime
-from posesdk_training.models.graphs import LEVELS, Adapt
-from posesdk_training.models.logocap import LogoCap
+from posesdk_training.models.build import PoseModel
+from posesdk_training.models.graphs import LEVELS, Adapt, output_maps
 
 __all__ = ["convert_adapt", "convert_trunk", "import_converter"]
 
@@ -26,7 +28,7 @@ INSTALL = "pip install 'posesdk[convert-mobile]'"
 Size = tuple[int, int]
 
 
-def convert_trunk(model: LogoCap, input_size: Size) -> bytes:
+def convert_trunk(model: PoseModel, input_size: Size) -> bytes:
     """`trunk` for images (1, H, W, 3) of one `input_size` (height, width), checked against torch.
 
     Raises MissingDependencyError without litert-torch, GateError where the graph does not equal the model.
@@ -38,14 +40,19 @@ def convert_trunk(model: LogoCap, input_size: Size) -> bytes:
     return content
 
 
-def convert_adapt(model: LogoCap) -> bytes:
-    """`adapt` for one person, which an interpreter resizes to any number; checked against torch at PERSON_COUNTS."""
-    spec = model.spec
+def convert_adapt(model: PoseModel) -> bytes:
+    """`adapt` for any number of persons, checked against torch at PERSON_COUNTS.
+
+    Convolutions are converted for one person, and an interpreter resizes them. Matrix products need reshapings, which
+    hold the number of persons: they are converted for two, since the converter leaves out an axis of length 1, and the
+    number is freed then.
+    """
     adapt = _Adapt(model).eval()
-    shape = (spec.keypoint_count * spec.heads.embedding, *(2 * (spec.adaptation.local_size,)))
-    content = _convert(adapt, {"context": torch.zeros((1, *shape))})
-    contexts = [np.random.default_rng(count).random((count, *shape), np.float32) for count in PERSON_COUNTS]
-    _require_equal(content, adapt, "context", [torch.from_numpy(context) for context in contexts])
+    if any(isinstance(layer, nn.Linear) for layer in adapt.modules()):
+        content = free_first_dimension(_convert(_plain_norms(adapt), {"context": random_contexts(model.spec, 2)}))
+    else:
+        content = _convert(adapt, {"context": random_contexts(model.spec, 1)})
+    _require_equal(content, adapt, "context", [random_contexts(model.spec, count) for count in PERSON_COUNTS])
     return content
 
 
@@ -72,31 +79,52 @@ class _Trunk(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, model: LogoCap, input_size: Size) -> None:
+    def __init__(self, model: PoseModel, input_size: Size) -> None:
         super().__init__()
         self.model = model
+        self.names = tuple(trunk_outputs(model.spec))
         source = model.spec.input
         for name, values in (("mean", source.mean), ("std", source.std)):
             self.register_buffer(name, LEVELS * torch.tensor(values).expand(1, 1, input_size[1], 3).contiguous())
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         maps = self.model(((image.float() - self.mean) / self.std).permute(0, 3, 1, 2))
-        return {
-            "heatmaps": maps.heatmaps,
-            "offsets": maps.offsets,
-            "embedding": maps.embedding.permute(0, 2, 3, 1),
-        }
+        return dict(zip(self.names, output_maps(maps), strict=True))
 
 
 class _Adapt(nn.Module):
-    """`Adapt` with its output by name."""
+    """`Adapt` with its outputs by name."""
 
-    def __init__(self, model: LogoCap) -> None:
+    def __init__(self, model: PoseModel) -> None:
         super().__init__()
         self.adapt = Adapt(model)
+        self.names = tuple(method_of(model.spec).adapt_outputs(model.spec))
 
     def forward(self, context: Tensor) -> dict[str, Tensor]:
-        return {"attraction_maps": self.adapt(context)}
+        found = self.adapt(context)
+        return dict(zip(self.names, found if isinstance(found, tuple) else (found,), strict=True))
+
+
+class _LayerNorm(nn.Module):
+    """`nn.LayerNorm` over the last axis, in operators that keep the first one apart."""
+
+    def __init__(self, norm: nn.LayerNorm) -> None:
+        super().__init__()
+        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
+
+    def forward(self, values: Tensor) -> Tensor:
+        centered = values - values.mean(dim=-1, keepdim=True)
+        variance = centered.square().mean(dim=-1, keepdim=True)
+        return centered * torch.rsqrt(variance + self.eps) * self.weight + self.bias
+
+
+def _plain_norms(module: nn.Module) -> nn.Module:
+    """A copy with `_LayerNorm`: the converter takes all rows of torch's own for one list, of the length that it saw."""
+    plain = copy.deepcopy(module)
+    for name, layer in list(plain.named_modules()):
+        if isinstance(layer, nn.LayerNorm):
+            plain.set_submodule(name, _LayerNorm(layer))
+    return plain
 
 
 def _fold_norms(module: nn.Module) -> GraphModule:

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CONVOLUTION", "Operator", "name_tensors", "read_operators"]
+__all__ = ["CONVOLUTION", "Operator", "free_first_dimension", "name_tensors", "read_operators"]
 
 CONVOLUTION = "CONV_2D"
+_SIZES = {"RESHAPE": 1, "SLICE": 2}
+"""Operators whose result has the shape that a constant says, and which of their inputs that is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +45,29 @@ def name_tensors(content: bytes) -> bytes:
             names.setdefault(int(tensor), f"{_kind(model, operator).lower()}_{index}")
     for index, tensor in enumerate(graph.tensors):
         tensor.name = names.get(index, f"constant_{index}").encode()
+    return bytes(_tools().convert_object_to_bytearray(model))
+
+
+def free_first_dimension(content: bytes) -> bytes:
+    """The same graph for any length of the first axis, which all that is computed in it shares.
+
+    Shapes that stand in constants are made to follow what they are given; a slice has to take all of the first axis.
+    """
+    model = _read(content)
+    (graph,) = model.subgraphs
+    free = {int(tensor) for operator in graph.operators for tensor in operator.outputs} | set(map(int, graph.inputs))
+    for operator in graph.operators:
+        position = _SIZES.get(_kind(model, operator))
+        if position is None:
+            continue
+        buffer = model.buffers[graph.tensors[operator.inputs[position]].buffer]
+        sizes = np.frombuffer(bytes(buffer.data), np.int32).copy()
+        sizes[0] = -1
+        buffer.data = np.frombuffer(sizes.tobytes(), np.uint8)
+    for index in free:
+        tensor = graph.tensors[index]
+        tensor.shape = np.array([1, *tensor.shape[1:]], np.int32)
+        tensor.shapeSignature = np.array([-1, *tensor.shape[1:]], np.int32)
     return bytes(_tools().convert_object_to_bytearray(model))
 
 

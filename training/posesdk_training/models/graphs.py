@@ -6,8 +6,9 @@ from torch import Tensor, nn
 from posesdk_training.models.build import PoseModel
 from posesdk_training.models.dual_centers import DualCenters
 from posesdk_training.models.logocap import LogoCap
+from posesdk_training.models.maps import DenseMaps
 
-__all__ = ["Adapt", "Trunk"]
+__all__ = ["LEVELS", "Adapt", "Trunk", "output_maps"]
 
 LEVELS = 255.0
 
@@ -34,9 +35,13 @@ class Trunk(nn.Module):
         """The dense maps of a batch of images."""
         # TensorRT takes a uint8 input only into a Cast, so the cast comes before the transpose.
         pixels = image.float().permute(0, 3, 1, 2)
-        maps = self.model((pixels - self.mean) / self.std)
-        features = maps.levels or (maps.embedding,)
-        return maps.heatmaps, maps.offsets, *(level.permute(0, 2, 3, 1) for level in features)
+        return output_maps(self.model((pixels - self.mean) / self.std))
+
+
+def output_maps(maps: DenseMaps) -> tuple[Tensor, ...]:
+    """The outputs of a trunk, in the order of `posesdk.methods.trunk_outputs`."""
+    features = maps.levels or (maps.embedding,)
+    return maps.heatmaps, maps.offsets, *(level.permute(0, 2, 3, 1) for level in features)
 
 
 class Adapt(nn.Module):
