@@ -56,7 +56,8 @@ def planned(request: Request) -> tuple[tuple[str, Precision], ...]:
 
 
 def check_request(spec: ModelSpec, request: Request) -> None:
-    """Raises ValueError for a name, a target, a precision or a size that cannot be had, and for int8 without images."""
+    """Raises ValueError for what cannot be had: a name, a target, a precision, a size, int8 without images, and a
+    fused graph of a model that has none."""
     for title, value in (("name", request.name or spec.name), ("version", request.version)):
         if not _is_name(value):
             raise ValueError(
@@ -81,6 +82,10 @@ def check_request(spec: ModelSpec, request: Request) -> None:
             f"--fused: none of {', '.join(':'.join(step) for step in planned(request))} can be fused, only "
             f"{' and '.join(able)}; leave --fused out, or name one of these"
         )
+    if request.fused:
+        from posesdk_converters.nvidia.fused_graph import check_fusible  # loads torch, which takes seconds
+
+        check_fusible(spec)
     if request.images is not None and request.evaluate is None:
         raise ValueError("--images goes with --evaluate only: it is where the images of those annotations lie")
 

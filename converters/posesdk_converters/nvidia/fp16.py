@@ -1,8 +1,8 @@
 """Explicit float16: a float32 graph in which every tensor has the type that it is to be computed in.
 
-TensorRT 11 knows no precision flags: a graph runs in the types that stand in it. Convolutions and what lies between
-them become float16. The normalisation of images, attentive norms and the last layers stay float32, and so do inputs and
-outputs.
+TensorRT 11 knows no precision flags: a graph runs in the types that stand in it. Convolutions, products with stored
+matrices and what lies between them become float16. The normalisation of images, layer and attentive norms and the last
+layers stay float32, and so do inputs and outputs.
 """
 
 from collections.abc import Collection, Sequence
@@ -19,7 +19,8 @@ __all__ = ["LARGEST_SAFE", "last_layers_of", "statistics_of", "to_half", "too_la
 LARGEST_SAFE = float(np.finfo(np.float16).max) / 8
 """Magnitude from which a tensor stays float32: other pictures may give several times what these gave."""
 
-_MAY_BE_HALF = ("Conv", "Relu", "Add", "Resize", "Concat", "MaxPool", "Transpose")
+_LAYERS = ("Conv", "Gemm", "MatMul")
+_MAY_BE_HALF = (*_LAYERS, "Relu", "Add", "Resize", "Concat", "MaxPool", "Transpose")
 _STATISTICS = ("AveragePool", "GlobalAveragePool", "ReduceMean")
 """Means over a window, and what is computed of them alone: a few numbers that decide about a whole person."""
 _HALF, _SINGLE = TensorProto.FLOAT16, TensorProto.FLOAT
@@ -35,7 +36,7 @@ def too_large(model: onnx.ModelProto, inputs: Sequence[Tensor]) -> frozenset[str
 
 
 def to_half(model: onnx.ModelProto, *, single: Collection[str] = ()) -> onnx.ModelProto:
-    """A copy whose convolutions run in float16, those that touch a tensor named in `single` excepted.
+    """A copy whose layers run in float16, those that touch a tensor named in `single` excepted.
 
     Names of nodes, inputs and outputs stay.
     """
@@ -114,16 +115,21 @@ def statistics_of(model: onnx.ModelProto) -> frozenset[str]:
 
 
 def last_layers_of(model: onnx.ModelProto) -> frozenset[str]:
-    """Outputs of the convolutions that no rounded operator follows: what they give becomes a coordinate or a score."""
+    """Outputs of the layers that no rounded operator follows: what they give becomes a coordinate or a score."""
+    stored = frozenset(value.name for value in model.graph.initializer)
     producers = {name: node for node in model.graph.node for name in node.output}
     found = []
     for value in model.graph.output:
         node = producers[value.name]
-        while node.op_type not in _MAY_BE_HALF and node.input[0] in producers:
+        while (node.op_type not in _MAY_BE_HALF or _adds_bias(node, stored)) and node.input[0] in producers:
             node = producers[node.input[0]]
-        if node.op_type == "Conv":
+        if node.op_type in _LAYERS:
             found.append(node.output[0])
     return frozenset(found)
+
+
+def _adds_bias(node: onnx.NodeProto, stored: frozenset[str]) -> bool:
+    return node.op_type == "Add" and not stored.isdisjoint(node.input)
 
 
 def _half_outputs(model: onnx.ModelProto, single: frozenset[str]) -> frozenset[str]:
@@ -135,8 +141,9 @@ def _half_outputs(model: onnx.ModelProto, single: frozenset[str]) -> frozenset[s
         computed = [node.input[index] for index in _tensors(node) if node.input[index] not in weights]
         if node.op_type not in _MAY_BE_HALF or not exact.isdisjoint(node.output) or not single.isdisjoint(computed):
             continue
-        constants = (weights[node.input[index]] for index in _tensors(node) if node.input[index] in weights)
-        if (node.op_type == "Conv" or half.issuperset(computed)) and all(map(_fits, constants)):
+        constants = [weights[node.input[index]] for index in _tensors(node) if node.input[index] in weights]
+        layer = node.op_type == "Conv" or (node.op_type in _LAYERS and bool(constants))
+        if (layer or half.issuperset(computed)) and all(map(_fits, constants)):
             half.update(node.output)
     return frozenset(half)
 

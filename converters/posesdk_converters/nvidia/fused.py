@@ -20,7 +20,7 @@ from posesdk.preprocess import make_letterbox
 from posesdk.spec import ModelSpec
 from posesdk_converters.golden import golden_image
 from posesdk_converters.nvidia.fp16 import to_half, too_large
-from posesdk_converters.nvidia.fused_graph import Fused
+from posesdk_converters.nvidia.fused_graph import Fused, check_fusible
 from posesdk_converters.nvidia.opset import with_opset
 from posesdk_converters.nvidia.profiles import engine_recipes
 from posesdk_converters.nvidia.rtx import require_parsed
@@ -113,12 +113,15 @@ def variant_of_fused(
     """
     if precision not in ("fp32", "fp16"):
         raise ValueError(f"a fused graph is made in fp32 and fp16, not in {precision}")
-    spec, size = conversion.model.spec, conversion.portable.input_size
+    model, size = conversion.model, conversion.portable.input_size
+    spec = model.spec
+    check_fusible(spec)
+    assert isinstance(model, LogoCap)  # all others are refused
     name = f"{target}-{precision}-fused"
     folder = conversion.folder / name
     folder.mkdir(exist_ok=True)
     path = folder / "fused.onnx"
-    export_fused(conversion.model, path, people=spec.decode.max_people, input_size=size, half=precision == "fp16")
+    export_fused(model, path, people=spec.decode.max_people, input_size=size, half=precision == "fp16")
     path.write_bytes(with_opset(onnx.load(path), opset).SerializeToString(deterministic=True))
     recipe = _recipe(spec, size, workspace_mib)
     require_parsed(path, recipe, precision)

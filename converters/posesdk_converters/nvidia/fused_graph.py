@@ -20,6 +20,11 @@ __all__ = ["Fused", "check_fusible"]
 
 def check_fusible(spec: ModelSpec) -> None:
     """Raises ValueError for a model that the fused graph does not hold."""
+    if spec.method != "logocap" or spec.centers != "single":
+        raise ValueError(
+            f"model {spec.name} has method {spec.method!r} with centers {spec.centers!r}; a fused graph is for method "
+            "'logocap' with centers 'single': convert it without"
+        )
     if spec.frame != "consistent":
         raise ValueError(
             f"model {spec.name} has frame {spec.frame!r}, whose sampler has a fault at the border that a fused graph "

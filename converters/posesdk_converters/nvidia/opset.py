@@ -8,7 +8,10 @@ from posesdk_runtimes.errors import GateError
 
 __all__ = ["with_opset"]
 
-_DEFAULTS: dict[str, dict[str, object]] = {"Resize": {"antialias": 0, "keep_aspect_ratio_policy": b"stretch"}}
+_DEFAULTS: dict[str, dict[str, object]] = {
+    "Resize": {"antialias": 0, "keep_aspect_ratio_policy": b"stretch"},
+    "Split": {},
+}
 """Attributes that came with opset 18, with the values at which the operator does what it did before."""
 
 

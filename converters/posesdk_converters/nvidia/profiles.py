@@ -1,5 +1,6 @@
 """The shapes that the engines of a model are built for."""
 
+from posesdk.methods import method_of
 from posesdk.preprocess import make_letterbox
 from posesdk.spec import InputSpec, ModelSpec
 from posesdk_converters.target import Graph
@@ -23,13 +24,16 @@ def engine_recipes(spec: ModelSpec, input_size: Size | None, workspace_mib: int)
     """
     least, usual, most = (input_size,) * 3 if input_size else _sizes(spec)
     images = 2 if spec.decode.flip_test else 1
-    channels, side = spec.keypoint_count * spec.heads.embedding, spec.adaptation.local_size
-    people = spec.decode.max_people
+    _, *sides = method_of(spec).context_shape(spec)
+    context = tuple(side or 1 for side in sides)
+    # Each center of a person gives a pose, and the graph sees all poses of an image at once.
+    most_poses = spec.decode.max_people * spec.center_count
+    usual_poses = min(USUAL_PERSONS * spec.center_count, most_poses)
     shapes: dict[Graph, tuple[str, ShapeRange]] = {
         "trunk": ("image", ShapeRange((1, *least, 3), (images, *usual, 3), (images, *most, 3))),
         "adapt": (
             "context",
-            ShapeRange(*((count, channels, side, side) for count in (1, min(USUAL_PERSONS, people), people))),
+            ShapeRange(*((count, *context) for count in (1, usual_poses, most_poses))),
         ),
     }
     return {
