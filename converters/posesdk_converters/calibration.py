@@ -49,9 +49,9 @@ class CalibrationImages:
 
 @dataclass(frozen=True, eq=False)
 class Feeds:
-    """Inputs of both graphs: `trunk` images (1, H, W, 3) uint8, `adapt` local contexts (N, K d, s, s) float32.
+    """Inputs of both graphs: `trunk` images (1, H, W, 3) uint8, `adapt` contexts (N, ...) float32.
 
-    The contexts are of the persons that the float model finds; images without any give none.
+    The contexts are of the poses that the float model's centers give; images without any give none.
     """
 
     trunk: tuple[Tensor, ...]

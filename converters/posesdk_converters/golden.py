@@ -9,7 +9,7 @@ from posesdk.pipeline import settled
 from posesdk.poses import Poses
 from posesdk.sources import read_image
 from posesdk_converters.rendering.render import render_people
-from posesdk_training.models.logocap import LogoCap
+from posesdk_training.models.build import PoseModel
 from posesdk_training.torch_runtime import torch_pipeline
 
 __all__ = ["expected_poses", "golden_image"]
@@ -26,7 +26,7 @@ def golden_image(path: Path | None) -> NDArray[np.uint8]:
     return read_image(path)
 
 
-def expected_poses(model: LogoCap, image: NDArray[np.uint8], input_size: tuple[int, int] | None = None) -> Poses:
+def expected_poses(model: PoseModel, image: NDArray[np.uint8], input_size: tuple[int, int] | None = None) -> Poses:
     """The poses of `image` as a detector on the torch model gives them, at its own or a fixed input size.
 
     Where none reaches the model's score threshold, those below it, so that a self test has something to compare.

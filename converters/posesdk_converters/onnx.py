@@ -16,21 +16,24 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from posesdk.adapt import uses_attraction
+from posesdk.methods import method_of, trunk_outputs
+from posesdk.spec import ModelSpec
 from posesdk_runtimes.errors import GateError
 from posesdk_runtimes.registry import open_runtime
+from posesdk_training.models.build import PoseModel
 from posesdk_training.models.graphs import Adapt, Trunk
-from posesdk_training.models.logocap import LogoCap
 
 __all__ = [
     "OPSET",
     "PERSON_COUNTS",
+    "adapt_names",
     "check_graph",
     "compare_adapt",
     "compare_trunk",
     "export_adapt",
     "export_graph",
     "export_trunk",
+    "random_contexts",
     "relative_error",
 ]
 
@@ -43,13 +46,10 @@ MAX_BATCH = 64
 MAX_PERSONS = 1024
 MAX_SIDE = 8192
 """Bounds of the dynamic dimensions, written nowhere into the graph."""
-TRUNK_NAMES = ("image", "heatmaps", "offsets", "embedding")
-ADAPT_NAMES = ("context", "attraction_maps")
-"""The input of a graph, then its outputs."""
 Size = tuple[int, int]
 
 
-def export_trunk(model: LogoCap, path: str | os.PathLike[str], *, input_size: Size | None = None) -> None:
+def export_trunk(model: PoseModel, path: str | os.PathLike[str], *, input_size: Size | None = None) -> None:
     """Writes `trunk` and checks it against torch; `input_size` (height, width) fixes the size, else it is free.
 
     A free size is a multiple of the specification's. Raises GateError where the graph does not equal the model.
@@ -62,32 +62,45 @@ def export_trunk(model: LogoCap, path: str | os.PathLike[str], *, input_size: Si
         most = MAX_SIDE // multiple
         shapes |= {1: multiple * Dim("rows", min=1, max=most), 2: multiple * Dim("columns", min=1, max=most)}
     example = _images(2, _sizes(model, input_size)[0])
-    export_graph(Trunk(model), example, path, names=TRUNK_NAMES, shapes=shapes)
+    export_graph(Trunk(model), example, path, names=_trunk_names(model.spec), shapes=shapes)
     compare_trunk(model, path, input_size=input_size)
 
 
-def export_adapt(model: LogoCap, path: str | os.PathLike[str]) -> None:
+def export_adapt(model: PoseModel, path: str | os.PathLike[str]) -> None:
     """Writes `adapt`, free in the number of persons, and checks it against torch at each of PERSON_COUNTS.
 
     Raises GateError where the graph does not equal the model.
     """
     spec = model.spec
-    if not uses_attraction(spec):
-        raise ValueError(f"model {spec.name}: its adaptation uses no attraction maps, so there is no adapt graph")
+    if not method_of(spec).needs_adapt(spec):
+        raise ValueError(
+            f"model {spec.name}: its method {spec.method!r} is set to use no adapt graph, so there is none"
+        )
     shapes = {0: Dim("persons", min=1, max=MAX_PERSONS)}
-    export_graph(Adapt(model), _contexts(model, PERSON_COUNTS[1]), path, names=ADAPT_NAMES, shapes=shapes)
+    export_graph(Adapt(model), random_contexts(spec, PERSON_COUNTS[1]), path, names=adapt_names(spec), shapes=shapes)
     compare_adapt(model, path)
 
 
-def compare_trunk(model: LogoCap, path: str | os.PathLike[str], *, input_size: Size | None = None) -> None:
+def compare_trunk(model: PoseModel, path: str | os.PathLike[str], *, input_size: Size | None = None) -> None:
     """Raises GateError where a graph on ONNX Runtime does not equal the model's trunk, for one and two images."""
     images = [_images(count, size) for size in _sizes(model, input_size) for count in (1, 2)]
-    _compare(Trunk(model), path, images, names=TRUNK_NAMES)
+    _compare(Trunk(model), path, images, names=_trunk_names(model.spec))
 
 
-def compare_adapt(model: LogoCap, path: str | os.PathLike[str]) -> None:
+def compare_adapt(model: PoseModel, path: str | os.PathLike[str]) -> None:
     """Raises GateError where a graph on ONNX Runtime does not equal the model's adapt, at each of PERSON_COUNTS."""
-    _compare(Adapt(model), path, [_contexts(model, count) for count in PERSON_COUNTS], names=ADAPT_NAMES)
+    contexts = [random_contexts(model.spec, count) for count in PERSON_COUNTS]
+    _compare(Adapt(model), path, contexts, names=adapt_names(model.spec))
+
+
+def _trunk_names(spec: ModelSpec) -> tuple[str, ...]:
+    """The input of the trunk, then its outputs."""
+    return ("image", *trunk_outputs(spec))
+
+
+def adapt_names(spec: ModelSpec) -> tuple[str, ...]:
+    """The input of the adapt graph, then its outputs."""
+    return ("context", *method_of(spec).adapt_outputs(spec))
 
 
 def check_graph(path: str | os.PathLike[str]) -> None:
@@ -198,15 +211,16 @@ def _images(count: int, size: Size) -> Tensor:
     return torch.from_numpy(levels)
 
 
-def _sizes(model: LogoCap, input_size: Size | None) -> list[Size]:
+def _sizes(model: PoseModel, input_size: Size | None) -> list[Size]:
     multiple = model.spec.input.multiple
     return [input_size] if input_size else [(2 * multiple, 3 * multiple), (4 * multiple, 2 * multiple)]
 
 
-def _contexts(model: LogoCap, count: int) -> Tensor:
-    spec = model.spec
-    channels, size = spec.keypoint_count * spec.heads.embedding, spec.adaptation.local_size
-    values = np.random.default_rng(count).standard_normal((count, channels, size, size), dtype=np.float32)
+def random_contexts(spec: ModelSpec, count: int) -> Tensor:
+    """What the adapt graph may be fed for that many persons."""
+    _, *sides = method_of(spec).context_shape(spec)
+    shape = (count, *(side or 1 for side in sides))
+    values = np.random.default_rng(count).standard_normal(shape, dtype=np.float32)
     return torch.from_numpy(np.maximum(values, 0))
 
 

@@ -1,6 +1,6 @@
 """What makes a trunk quicker and its int8 form better on OpenVINO, without changing what it computes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,11 @@ __all__ = ["fold_output_scales", "pack_maps"]
 
 MOST_COPIED = 64
 """Channels up to which OpenVINO 2026.4 changes the layout of a map value by value."""
-MAPS = ("heatmaps", "offsets", "embedding")
+PLANES = ("heatmaps", "offsets")
+"""Maps with a plane a channel, of every method."""
+ROWS = "embedding"
+"""Map with the channels innermost that is as large as these: LOGO-CAP's. DAC's levels leave the inner layout as it is,
+and the largest one is what the heads read."""
 
 
 def fold_output_scales(model: Any) -> None:
@@ -44,34 +48,40 @@ def pack_maps(model: Any) -> None:
     take each other's place in the cache: the offsets then take as long as all the convolutions of a small int8 trunk.
     More channels go through another copy. Does nothing for other graphs, and for trunks with few channels.
     """
+    results = {name: result for result in model.get_results() for name in (*PLANES, ROWS) if name in _names(result)}
+    if not results.keys() >= set(PLANES):
+        return
+    ordered = [results[name] for name in (*PLANES, ROWS) if name in results]
+    if all(result.input_value(0).get_partial_shape().is_static for result in ordered):
+        _turn_maps(ordered[: len(PLANES)])
+    elif all(result.input_value(0).get_node().get_type_name() == "Transpose" for result in ordered[len(PLANES) :]):
+        _pack(ordered)
+    model.validate_nodes_and_infer_types()
+
+
+def _pack(results: Sequence[Any]) -> None:
+    """Heatmaps, offsets and, if there is one, the embedding as one map until they are out of the inner layout."""
     from openvino import opset13
 
-    results = {name: result for result in model.get_results() for name in MAPS if name in _names(result)}
-    if set(results) != set(MAPS):
-        return
-    sources = [results[name].input_value(0) for name in MAPS]
-    sigmoid, transpose = sources[0].get_node(), sources[2].get_node()
-    late = sigmoid.get_type_name() == "Sigmoid"
-    maps = [sigmoid.input_value(0) if late else sources[0], sources[1], transpose.input_value(0)]
+    sources = [result.input_value(0) for result in results]
+    late = sources[0].get_node().get_type_name() == "Sigmoid"
+    maps = [sources[0].get_node().input_value(0) if late else sources[0], sources[1]]
+    maps += [source.get_node().input_value(0) for source in sources[2:]]
     channels = [value.get_partial_shape()[1].get_length() for value in maps]
-    if all(value.get_partial_shape().is_static for value in maps):
-        _turn_maps([results[name] for name in MAPS[:2]])
-        model.validate_nodes_and_infer_types()
-        return
-    if sum(channels) <= MOST_COPIED or transpose.get_type_name() != "Transpose":
+    if sum(channels) <= MOST_COPIED:
         return
     packed = opset13.concat(maps, 1)  # (B, C, h, w)
     batch, area = _sizes(packed)
     flat = opset13.reshape(packed, _integers(0, sum(channels), -1), True)
-    heatmaps, offsets, embedding = opset13.variadic_split(flat, _integers(1), _integers(*channels)).outputs()
-    planes = [opset13.sigmoid(heatmaps).output(0) if late else heatmaps, offsets]
+    parts = opset13.variadic_split(flat, _integers(1), _integers(*channels)).outputs()  # (B, C, h w) each
+    planes = [opset13.sigmoid(parts[0]).output(0) if late else parts[0], parts[1]]
     shapes = [opset13.concat([batch, _integers(count), area], 0) for count in channels[:2]]
     new = [opset13.reshape(value, shape, False) for value, shape in zip(planes, shapes, strict=True)]
-    rows = opset13.transpose(embedding, _integers(0, 2, 1))  # (B, h w, d)
-    new.append(opset13.reshape(rows, opset13.concat([batch, area, _integers(channels[2])], 0), False))
-    for name, source, value in zip(MAPS, sources, new, strict=True):
-        _replace(source, value.output(0), [results[name].input(0)])
-    model.validate_nodes_and_infer_types()
+    for rows, depth in zip(parts[2:], channels[2:], strict=True):
+        turned = opset13.transpose(rows, _integers(0, 2, 1))  # (B, h w, d)
+        new.append(opset13.reshape(turned, opset13.concat([batch, area, _integers(depth)], 0), False))
+    for result, source, value in zip(results, sources, new, strict=True):
+        _replace(source, value.output(0), [result.input(0)])
 
 
 def _turn_maps(results: Iterable[Any]) -> None:

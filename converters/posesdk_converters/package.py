@@ -25,8 +25,7 @@ from posesdk_converters.verification.record import Record, write_record
 from posesdk_converters.verification.report import PAGE, write_report
 from posesdk_runtimes.errors import GateError, PoseSDKError
 from posesdk_training.checkpoint import Checkpoint, load_weights
-from posesdk_training.models.build import build_model
-from posesdk_training.models.logocap import LogoCap
+from posesdk_training.models.build import PoseModel, build_model
 
 __all__ = ["CONVERSION_REPORT", "Converted", "convert"]
 
@@ -104,7 +103,7 @@ def _require_passed(record: Record, report: Path) -> None:
         )
 
 
-def _model(checkpoint: Checkpoint, request: Request) -> LogoCap:
+def _model(checkpoint: Checkpoint, request: Request) -> PoseModel:
     spec = checkpoint.spec
     if request.name is not None:
         spec = spec.model_copy(update={"name": request.name})
@@ -120,7 +119,7 @@ def _model(checkpoint: Checkpoint, request: Request) -> LogoCap:
 
 
 def _write_golden(
-    model: LogoCap, folder: Path, image: NDArray[np.uint8], sizes: Iterable[tuple[int, int] | None]
+    model: PoseModel, folder: Path, image: NDArray[np.uint8], sizes: Iterable[tuple[int, int] | None]
 ) -> None:
     """The picture, and its poses at the model's own input size and at those that variants are fixed to."""
     (folder / GOLDEN_IMAGE).parent.mkdir()

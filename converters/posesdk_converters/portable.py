@@ -3,17 +3,17 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from posesdk.adapt import uses_attraction
 from posesdk.manifest import Variant
+from posesdk.methods import method_of
 from posesdk_converters.onnx import export_adapt, export_trunk
 from posesdk_converters.target import portable_variant
-from posesdk_training.models.logocap import LogoCap
+from posesdk_training.models.build import PoseModel
 
 __all__ = ["export_portable"]
 
 
 def export_portable(
-    model: LogoCap,
+    model: PoseModel,
     folder: Path,
     *,
     input_size: tuple[int, int] | None = None,
@@ -24,7 +24,8 @@ def export_portable(
     The trunk is of `input_size` (height, width), else of the size that the model's input is fixed to, if it is. Raises
     GateError where a graph does not compute what torch does.
     """
-    variant = portable_variant(adapt=uses_attraction(model.spec), input_size=input_size or model.spec.input.size)
+    spec = model.spec
+    variant = portable_variant(adapt=method_of(spec).needs_adapt(spec), input_size=input_size or spec.input.size)
     (folder / variant.trunk).parent.mkdir()
     step("exporting trunk")
     export_trunk(model, folder / variant.trunk, input_size=variant.input_size)

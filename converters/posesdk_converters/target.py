@@ -14,7 +14,7 @@ from posesdk_converters import targets
 if TYPE_CHECKING:
     from posesdk_converters.calibration import Feeds
     from posesdk_runtimes.base import Tensor
-    from posesdk_training.models.logocap import LogoCap
+    from posesdk_training.models.build import PoseModel
 
 __all__ = [
     "ALL_QUANTIZED",
@@ -50,7 +50,7 @@ class Conversion:
 
     folder: Path
     portable: Variant
-    model: "LogoCap"
+    model: "PoseModel"
     feeds: "Feeds | None" = None
     input_size: tuple[int, int] | None = None
     fused: bool = False

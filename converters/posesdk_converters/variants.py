@@ -21,7 +21,7 @@ from posesdk_converters.verification.judge import Judge, Judged
 from posesdk_converters.verification.parity import open_pipeline, verify_variants
 from posesdk_converters.verification.photos import Photos, open_photos
 from posesdk_converters.verification.record import Record, file_size, tool_versions
-from posesdk_training.models.logocap import LogoCap
+from posesdk_training.models.build import PoseModel
 
 __all__ = ["Pictures", "make_variants", "open_pictures"]
 
@@ -48,7 +48,7 @@ def open_pictures(request: Request, spec: ModelSpec) -> Pictures:
     return Pictures(golden, photos, calibration if request.quantizes else None)
 
 
-def make_variants(model: LogoCap, folder: Path, pictures: Pictures, request: Request, *, step: Step) -> Record:
+def make_variants(model: PoseModel, folder: Path, pictures: Pictures, request: Request, *, step: Step) -> Record:
     """Writes the graphs of all targets into the bundle's folder; what was measured of each.
 
     The variants stand in the order of the request, the portable one last unless it was asked for. What misses the gate

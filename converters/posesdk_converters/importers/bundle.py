@@ -1,7 +1,8 @@
 """A bundle as the source of a conversion: its portable graphs hold the weights of the model that they were made from.
 
 The exporter folds batch norms into the convolutions before them. Here they become batch norms that add the folded bias
-and change nothing else, so that the model computes what the graphs do.
+and change nothing else, so that the model computes what the graphs do. Linear layers lose their names where the
+exporter turns their weights over; they are known by the order in which they are run, which is that of the model.
 """
 
 import os
@@ -13,8 +14,8 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from posesdk.adapt import uses_attraction
 from posesdk.bundle import Bundle, open_bundle
+from posesdk.methods import method_of
 from posesdk_converters.manifest import TRAINING_DATA_KEY, WEIGHTS_LICENCE_KEY
 from posesdk_converters.onnx import compare_adapt, compare_trunk
 from posesdk_converters.target import target_names
@@ -22,7 +23,7 @@ from posesdk_converters.verification.record import TOOLS
 from posesdk_runtimes.errors import BundleError, GateError
 from posesdk_training.checkpoint import Checkpoint
 from posesdk_training.models.adaptation import AttentiveNorm
-from posesdk_training.models.build import build_model
+from posesdk_training.models.build import PoseModel, build_model
 from posesdk_training.models.logocap import LogoCap
 
 __all__ = ["import_bundle"]
@@ -41,8 +42,11 @@ def import_bundle(path: str | os.PathLike[str]) -> Checkpoint:
         raise BundleError(f"bundle {path} has no portable graphs to convert; convert its checkpoint")
     model = build_model(bundle.spec).eval()
     _fill(model, "backbone and heads", bundle, portable.trunk, prefix="model.")
-    if portable.adapt is not None and uses_attraction(bundle.spec):
-        _fill(model.joints_mlp, "adaptation", bundle, portable.adapt, prefix="joints_mlp.")
+    if portable.adapt is not None and method_of(bundle.spec).needs_adapt(bundle.spec):
+        if isinstance(model, LogoCap):
+            _fill(model.joints_mlp, "adaptation", bundle, portable.adapt, prefix="joints_mlp.")
+        else:
+            _fill(model.pose_nets, "pose networks", bundle, portable.adapt, prefix="pose_nets.")
     try:
         compare_trunk(model, bundle.local_path(portable.trunk), input_size=portable.input_size)
         if portable.adapt is not None:
@@ -73,6 +77,7 @@ def _fill(module: nn.Module, title: str, bundle: Bundle, path: str, *, prefix: s
     found: dict[str, Tensor] = {}
     for name, (weight, bias) in _convolutions(graph, weights, prefix).items():
         found[f"{name}.weight"], found[f"{name}.bias"] = weight, bias
+    found |= _in_order(module, graph, weights)
     for name, norm in module.named_modules():
         before = f"{_convolution_before(name)}.bias"
         if isinstance(norm, AttentiveNorm):
@@ -90,8 +95,9 @@ def _fill(module: nn.Module, title: str, bundle: Bundle, path: str, *, prefix: s
 
 
 def _is_elsewhere(module: nn.Module, key: str) -> bool:
-    """Whether a graph need not hold that: counters are for training, and the adaptation is a graph of its own."""
-    return key.endswith("num_batches_tracked") or (isinstance(module, LogoCap) and key.startswith("joints_mlp."))
+    """Whether a graph need not hold that: counters are for training, and what looks at a pose is a graph of its own."""
+    own_graph = isinstance(module, PoseModel) and key.startswith(("joints_mlp.", "pose_nets."))
+    return key.endswith("num_batches_tracked") or own_graph
 
 
 def _convolutions(graph: onnx.GraphProto, weights: Weights, prefix: str) -> dict[str, tuple[Tensor, Tensor]]:
@@ -106,6 +112,29 @@ def _convolutions(graph: onnx.GraphProto, weights: Weights, prefix: str) -> dict
             bias = weights[node.input[2]] if len(node.input) > 2 else torch.zeros(len(weight))
             found[node.input[1].removeprefix(prefix).removesuffix(".weight")] = (weight, bias)
     return found
+
+
+def _in_order(module: nn.Module, graph: onnx.GraphProto, weights: Weights) -> dict[str, Tensor]:
+    """What the linear layers and layer norms of the pose networks hold; nothing where their numbers do not match."""
+    found: dict[str, Tensor] = {}
+    products = [node for node in graph.node if node.op_type in ("Gemm", "MatMul") and node.input[1] in weights]
+    norms = [node for node in graph.node if node.op_type == "LayerNormalization"]
+    for kind, nodes in ((nn.Linear, products), (nn.LayerNorm, norms)):
+        layers = [(name, layer) for name, layer in module.named_modules() if isinstance(layer, kind)]
+        if len(layers) != len(nodes):
+            return {}
+        for (name, layer), node in zip(layers, nodes, strict=True):
+            values = [weights[key] for key in node.input[1:] if key in weights]
+            if node.op_type == "MatMul":
+                values = [values[0].t().contiguous(), *_added(node, graph, weights)]
+            found |= {f"{name}.{key}": value for (key, _), value in zip(layer.named_parameters(), values, strict=False)}
+    return found
+
+
+def _added(product: onnx.NodeProto, graph: onnx.GraphProto, weights: Weights) -> list[Tensor]:
+    """The bias of a matrix product, in a list; an empty one where what is added is no constant."""
+    sums = [node for node in graph.node if node.op_type == "Add" and product.output[0] in node.input]
+    return [weights[key] for node in sums for key in node.input if key in weights]
 
 
 def _tensor(value: onnx.TensorProto) -> Tensor:

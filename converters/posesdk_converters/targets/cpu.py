@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from posesdk.manifest import Precision, Variant
+from posesdk_converters.float_graphs import float_reason
 from posesdk_converters.nncf_int8 import import_nncf, quantize
 from posesdk_converters.openvino_ir import find_layers, float_convolutions, read_graph, save_ir
 from posesdk_converters.openvino_layout import fold_output_scales, pack_maps
@@ -59,8 +60,8 @@ def convert(
 
 def _quantized(conversion: Conversion, graph: Graph, model: Any, float_layers: Sequence[str]) -> Any:
     inputs = conversion.int8_feeds("cpu")[graph]
-    if not inputs:
-        conversion.notes["cpu-int8"] = f"{graph} is float: nobody was found in the calibration images"
+    if reason := float_reason(conversion, graph):
+        conversion.notes["cpu-int8"] = reason
         return model
     conversion.notes["nncf"] = import_nncf().__version__
     return quantize(model, inputs, float_layers=float_layers)

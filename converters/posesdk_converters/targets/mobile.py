@@ -12,6 +12,7 @@ import numpy as np
 
 from posesdk.manifest import Precision, Variant
 from posesdk.spec import InputSpec
+from posesdk_converters.float_graphs import float_reason
 from posesdk_converters.target import ALL_QUANTIZED, Conversion, FloatLayers, Graph
 from posesdk_converters.tflite.graph import read_operators
 from posesdk_converters.tflite.layers import float_operators, match_convolutions
@@ -100,8 +101,8 @@ def _int8(
     convolutions = match_convolutions(operators, conversion.graphs[graph])
     if unknown := [layer for layer in float_layers if layer not in convolutions]:
         raise ValueError(f"no convolution {', '.join(unknown)} in {graph}; known: {', '.join(convolutions)}")
-    if graph == "adapt" and not any(map(len, inputs)):
-        conversion.notes["mobile-int8"] = "adapt is float: nobody was found in the calibration images"
+    if reason := float_reason(conversion, graph):
+        conversion.notes["mobile-int8"] = reason
         return list(convolutions), content
     if graph not in made.ranges:
         made.ranges[graph] = observe_ranges(content, _inputs(inputs, graph, size))

@@ -3,6 +3,7 @@
 import onnx
 
 from posesdk.manifest import Precision, Variant
+from posesdk_converters.float_graphs import float_reason
 from posesdk_converters.onnx_int8 import quantize_onnx
 from posesdk_converters.target import ALL_QUANTIZED, Conversion, FloatLayers, Graph
 from posesdk_converters.verification.sensitivity import layers_of
@@ -26,9 +27,9 @@ def convert(
     (conversion.folder / name).mkdir(exist_ok=True)
     paths: dict[Graph, str] = {}
     for graph, source in conversion.graphs.items():
-        if not inputs[graph]:
+        if reason := float_reason(conversion, graph):
             paths[graph] = source.relative_to(conversion.folder).as_posix()
-            conversion.notes[name] = f"{graph} is float: nobody was found in the calibration images"
+            conversion.notes[name] = reason
             continue
         paths[graph] = f"{name}/{graph}.onnx"
         kept = float_layers.get(graph, ())

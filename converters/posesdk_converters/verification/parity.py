@@ -19,7 +19,7 @@ from posesdk_runtimes.base import Tensor
 from posesdk_runtimes.errors import GateError
 from posesdk_runtimes.registry import available_runtimes, open_runtime
 from posesdk_training.evaluation.remembering import RememberingRuntime
-from posesdk_training.models.logocap import LogoCap
+from posesdk_training.models.build import PoseModel
 from posesdk_training.torch_runtime import torch_pipeline
 
 __all__ = ["Parity", "Reference", "open_pipeline", "pose_distances", "random_images", "verify_variants"]
@@ -72,7 +72,7 @@ class Reference:
     `spec` replaces the model's own: another input size, another number of candidates.
     """
 
-    def __init__(self, model: LogoCap, images: Sequence[Image], *, spec: ModelSpec | None = None) -> None:
+    def __init__(self, model: PoseModel, images: Sequence[Image], *, spec: ModelSpec | None = None) -> None:
         self.images = tuple(images)
         used = spec or model.spec
         # Every pose is compared, also those that the suppression would drop.
@@ -117,7 +117,7 @@ class Reference:
         )
 
 
-def verify_variants(model: LogoCap, folder: Path, variants: Sequence[Variant], golden: Image) -> tuple[Parity, ...]:
+def verify_variants(model: PoseModel, folder: Path, variants: Sequence[Variant], golden: Image) -> tuple[Parity, ...]:
     """Compares every variant in `folder` with torch, on every installed backend that it names.
 
     The images are `golden` (H, W, 3) uint8 BGR and random ones, at the variant's input size. Raises GateError where a
