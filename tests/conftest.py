@@ -42,25 +42,28 @@ def reference() -> Callable[[str], Arrays]:
     return load
 
 
-@pytest.fixture(scope="session")
-def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def _save_tiny(path: Path, **method) -> Path:
     """A checkpoint of a small seeded edge model, whose random weights find several persons in any picture.
 
     Its normalisation is calibrated: with the initial statistics its maps would be flat, and rounding would decide.
+    `method`: the fields of its specification that say what it is.
     """
     torch = pytest.importorskip("torch", reason="a checkpoint is made by torch")
-    from posesdk.spec import AdaptationSpec, DecodeSpec, EdgeBackboneSpec, HeadSpec, InputSpec, ModelSpec
+    from posesdk.spec import AdaptationSpec, DecodeSpec, EdgeBackboneSpec, HeadSpec, InputSpec, ModelSpec, PoseNetsSpec
     from posesdk_training.checkpoint import save_checkpoint
     from posesdk_training.models.build import build_model
 
     spec = ModelSpec(
-        name="tiny",
+        **method,
         input=InputSpec(resize="long", side=96, multiple=32),
         backbone=EdgeBackboneSpec(stem=8, channels=(8, 8, 8, 8), blocks=(1, 1, 1, 1), neck=8),
         heads=HeadSpec(heatmap_channels=8, offset_channels=8, embedding=4, activation="sigmoid"),
         decode=DecodeSpec(score_threshold=0.0),
         adaptation=AdaptationSpec(
             message_channels=(8, 6, 4), affine_pairs=2, local_size=5, global_size=17, reweigh_sigma=3
+        ),
+        pose_nets=PoseNetsSpec(
+            encoder=8, hidden=(16, 12), refinement_hidden=(16, 12), refinement_head=8, embedding=6, group_threshold=0.3
         ),
     )
     torch.manual_seed(0)
@@ -69,15 +72,40 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.no_grad():
         model.final_layer_cls.weight *= 3
         model.final_layer_cls.bias += 2
-        model.joints_mlp[-1].bias += 0.5
         for module in model.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.momentum = 1.0
         model(blocks)
-        model.joints_mlp(torch.relu(torch.randn(32, 17 * 4, 5, 5)))
-    path = tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors"
+        if spec.method == "dac":
+            # Both centers see the same pose of 30 to 60 px, so that some are one person's, and the refinement, 0 at
+            # first, moves it.
+            model.final_layer_reg.bias.copy_(3 * torch.randn(34).repeat(2))
+            model.pose_nets.refinement.output.weight.normal_()
+        else:
+            model.joints_mlp[-1].bias += 0.5
+            model.joints_mlp(torch.relu(torch.randn(32, 17 * 4, 5, 5)))
     save_checkpoint(path, model.state_dict(), spec, metadata={"training_data": "none", "step": "0"})
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """LOGO-CAP with one center."""
+    return _save_tiny(tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors", name="tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_dual_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """LOGO-CAP with a head and a body center."""
+    path = tmp_path_factory.mktemp("checkpoint") / "tiny-dual.safetensors"
+    return _save_tiny(path, name="tiny-dual", centers="dual")
+
+
+@pytest.fixture(scope="session")
+def tiny_dac_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Dual Anatomical Centers with all three pose networks."""
+    path = tmp_path_factory.mktemp("checkpoint") / "tiny-dac.safetensors"
+    return _save_tiny(path, name="tiny-dac", method="dac", centers="dual")
 
 
 @pytest.fixture(scope="session")
@@ -92,18 +120,35 @@ def tiny_picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
-def converted_bundle(tiny_checkpoint: Path, tiny_picture: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`tiny_checkpoint` as `posesdk-convert --target cpu` packs it, with `tiny_picture` as its golden image."""
+def _convert_for_cpu(checkpoint: Path, golden: Path, folder: Path) -> Path:
+    """A checkpoint as `posesdk-convert --target cpu` packs it."""
     pytest.importorskip("onnxscript", reason="the conversion needs the [convert] extra")
     pytest.importorskip("openvino", reason="the conversion needs the [convert] extra")
     from posesdk_converters.package import convert
     from posesdk_converters.request import Request
     from posesdk_training.checkpoint import load_checkpoint
 
-    path = tmp_path_factory.mktemp("converted") / "tiny.posebundle"
-    convert(load_checkpoint(tiny_checkpoint), Request(("cpu",), golden=tiny_picture), path, step=lambda text: None)
+    path = folder / f"{checkpoint.stem}.posebundle"
+    convert(load_checkpoint(checkpoint), Request(("cpu",), golden=golden), path, step=lambda text: None)
     return path
+
+
+@pytest.fixture(scope="session")
+def converted_bundle(tiny_checkpoint: Path, tiny_picture: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`tiny_checkpoint` for CPUs, with `tiny_picture` as its golden image."""
+    return _convert_for_cpu(tiny_checkpoint, tiny_picture, tmp_path_factory.mktemp("converted"))
+
+
+@pytest.fixture(scope="session")
+def dual_bundle(tiny_dual_checkpoint: Path, tiny_picture: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`tiny_dual_checkpoint` likewise."""
+    return _convert_for_cpu(tiny_dual_checkpoint, tiny_picture, tmp_path_factory.mktemp("converted"))
+
+
+@pytest.fixture(scope="session")
+def dac_bundle(tiny_dac_checkpoint: Path, tiny_picture: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`tiny_dac_checkpoint` likewise."""
+    return _convert_for_cpu(tiny_dac_checkpoint, tiny_picture, tmp_path_factory.mktemp("converted"))
 
 
 def _pictures(count, seed=0):
