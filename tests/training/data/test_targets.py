@@ -99,6 +99,18 @@ def test_unlabelled_keypoints_are_not_encoded():
     assert targets.offset_weights[2:].any()
 
 
+def test_offsets_weigh_by_the_diagonal_of_the_labelled_keypoints():
+    """A box of 30 by 40 net px has the diagonal 50; of two keypoints, a square of the person's box stands for it."""
+    whole = [[20.0, 30.0, 2.0], [50.0, 30.0, 2.0], [20.0, 70.0, 1.0], [150.0, 150.0, 0.0]]
+    config = TargetConfig(offset_weight="inverse_diagonal")
+    for points, expected in ((whole, 1 / 50), ([[a / 10 for a in p[:2]] + [2] for p in whole[:3]], 1 / 16)):
+        weights = encode_dense(persons_at([points], "consistent"), CELLS, config).offset_weights
+        assert weights.max() == pytest.approx(expected, rel=1e-5)
+    two = persons_at([[[20.0, 30.0, 2.0], [60.0, 40.0, 2.0]]], "consistent")  # in a box of 40 by 10
+    weights = encode_dense(two, CELLS, config).offset_weights
+    assert weights.max() == pytest.approx(1 / (20 * np.sqrt(2)), rel=1e-5)
+
+
 def test_background_weighs_less_than_the_surroundings_of_keypoints():
     targets = encode_dense(persons_at([[[20.0, 20.0], [24.0, 24.0]]], "published"), CELLS, TargetConfig())
     assert targets.heatmap_weights[0, 5, 5] == 1

@@ -10,11 +10,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from posesdk.spec import STRIDE
 from posesdk_training.settings.samples import TargetConfig
 
 __all__ = ["Blank", "DenseTargets", "GridPersons", "encode_dense", "net_to_cells"]
 
 Floats = NDArray[np.float32]
+MIN_DIAGONAL = 16.0
+"""Net px; smaller persons do not count more."""
+MEASURED_KEYPOINTS = 3
+"""Labelled keypoints that a person's extent is read off."""
+
 Window = tuple[int, int, int, int, int]
 """A channel, and the first and last (exclusive) columns and rows of what was drawn into it."""
 
@@ -234,4 +240,15 @@ def _offset_weight(persons: GridPersons, person: int, map_size: tuple[int, int],
         return float(1.0 / np.sqrt(area))
     if config.offset_weight == "area":
         return area / (16.0 * map_size[0] * map_size[1])
+    if config.offset_weight == "inverse_diagonal":
+        return 1.0 / max(_diagonal(persons, person), MIN_DIAGONAL)
     return float(1.0 / max(persons.sizes[person], 1.0))
+
+
+def _diagonal(persons: GridPersons, person: int) -> float:
+    """Net px, of the box around the labelled keypoints; of too few of them, of a square of the person's box's area."""
+    points = persons.keypoints[person]
+    labelled = points[points[:, 2] > 0, :2]
+    if len(labelled) < MEASURED_KEYPOINTS:
+        return STRIDE * float(np.sqrt(2) * persons.sizes[person])
+    return STRIDE * float(np.hypot(*(labelled.max(0) - labelled.min(0))))

@@ -58,6 +58,9 @@ class TargetConfig(Section):
     clipped to `sigma_range`; else it is fixed. `center_keypoints` names the keypoints whose mean is the person's center
     (at least two of them labelled; else, or when empty, all labelled ones).
 
+    `offset_weight: inverse_diagonal` (DEKR): one over the diagonal, net px, of the box around a person's labelled
+    keypoints, or of a square of its box's area where fewer than three are labelled.
+
     Models with two centers take head and body instead (`data.anatomical_centers`): `center_policy` says what is done
     where no shoulder or no hip is labelled. "fallback" takes both shoulders or both hips, and as a last resort the mean
     of what is labelled; "strict" has no body center then.
@@ -73,7 +76,7 @@ class TargetConfig(Section):
     offset_window: Literal["square", "gaussian"] = "square"
     offset_radius: PositiveInt = 4
     offset_gaussian_level: Fraction = 0.35
-    offset_weight: Literal["inverse_sqrt_area", "area", "inverse_size"] = "inverse_sqrt_area"
+    offset_weight: Literal["inverse_sqrt_area", "area", "inverse_size", "inverse_diagonal"] = "inverse_sqrt_area"
     center_keypoints: tuple[str, ...] = ()
     center_from_visible: bool = False
     center_policy: Literal["fallback", "strict"] = "fallback"

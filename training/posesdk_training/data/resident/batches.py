@@ -48,6 +48,8 @@ def require_supported(config: TrainConfig) -> None:
         faults.append(f"branches={[branch.name for branch in config.branches]} (it has 4x alone)")
     if config.targets.offset_window != "gaussian":
         faults.append(f"targets.offset_window={config.targets.offset_window} (it has gaussian)")
+    if config.targets.offset_weight == "inverse_diagonal":
+        faults.append("targets.offset_weight=inverse_diagonal (it has the others)")
     if faults:
         raise DataError(
             f"data.resident does not support {' and '.join(faults)}; change that, or set data.resident=false"
