@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +24,13 @@ from posesdk_training.evaluation.multi_scale import merge_scales, scaled
 from posesdk_training.evaluation.remembering import RememberingRuntime
 from posesdk_training.torch_runtime import torch_device, torch_pipeline
 
-__all__ = ["MAX_PERSONS", "MIN_SCORE", "EvaluatedModel", "Level", "open_model"]
+__all__ = ["MAX_PERSONS", "MIN_SCORE", "EvaluatedModel", "Level", "PoseNets", "open_model"]
 
 Level = Literal["full", "partial", "none"]
 """How far the poses are adapted: by attraction maps and heatmaps, by attraction maps alone, not at all."""
+
+PoseNets = Literal["none", "confidence", "similarity", "all"]
+"""Up to which of its networks DAC looks at poses, in the order of Table 6 of its paper; the last is refinement."""
 
 Image = NDArray[np.uint8]
 
@@ -75,7 +78,7 @@ class EvaluatedModel:
         """
         self._require_one_scale()
         pipeline = scaled(self.pipeline, self.scales[0])
-        return self._poses(replace(pipeline, spec=_at_level(pipeline.spec, "none")).run(image), image)
+        return self._poses(replace(pipeline, spec=_without_adaptation(pipeline.spec)).run(image), image)
 
     def net_scale(self, image: Image) -> float:
         """Net px per px of an image. Raises ValueError for a model that runs at several scales."""
@@ -108,13 +111,14 @@ def open_model(
     precision: str = "auto",
     flip_test: bool | None = None,
     adaptation: Level | None = None,
+    pose_nets: PoseNets | None = None,
     scales: Sequence[float] = (1.0,),
 ) -> Iterator[EvaluatedModel]:
     """Opens a checkpoint (`.safetensors`, run by torch) or a variant of a bundle; what is None is the model's own.
 
     Nothing falls back to another device than the one that is chosen first. With several `scales`, poses of all input
-    sizes are merged. Raises ValueError for a runtime, precision, adaptation level or scale that the file cannot be run
-    with, and the errors of `load_model`, `select_variant` and `open_pipeline`.
+    sizes are merged. Raises ValueError for a runtime, precision, adaptation level, network or scale that the file
+    cannot be run with, and the errors of `load_model`, `select_variant` and `open_pipeline`.
     """
     if Path(path).suffix == ".safetensors":
         model = _open_checkpoint(path, runtime, device, precision)
@@ -122,6 +126,8 @@ def open_model(
         model = _open_variant(path, runtime, device, precision)
     try:
         pipeline = _with_settings(model.pipeline, path, flip_test, adaptation)
+        if pose_nets is not None:
+            pipeline = replace(pipeline, spec=_with_pose_nets(pipeline.spec, pose_nets, path))
         for scale in scales:
             scaled(pipeline, scale)  # before the first image: whether it can be run so
         yield replace(model, pipeline=pipeline, scales=tuple(scales))
@@ -162,3 +168,18 @@ def _with_settings(
 
 def _at_level(spec: ModelSpec, level: Level) -> ModelSpec:
     return spec.model_copy(update={"adaptation": spec.adaptation.model_copy(update={"level": level})})
+
+
+def _with_pose_nets(spec: ModelSpec, last: PoseNets, path: str | os.PathLike[str]) -> ModelSpec:
+    """The specification with the networks up to the `last`; raises ValueError for any that the model does not have."""
+    number = get_args(PoseNets).index(last)
+    used = {"confidence": number >= 1, "similarity": number >= 2, "refinement": number >= 3}
+    if spec.method != "dac":
+        raise ValueError(f"{path} has no pose networks: it is a model of {spec.method}, whose switch is the adaptation")
+    if missing := [name for name, wanted in used.items() if wanted and not getattr(spec.pose_nets, name)]:
+        raise ValueError(f"{path} has no pose network for {' and '.join(missing)} to be run with {last!r}")
+    return spec.model_copy(update={"pose_nets": spec.pose_nets.model_copy(update=used)})
+
+
+def _without_adaptation(spec: ModelSpec) -> ModelSpec:
+    return _at_level(spec, "none") if spec.method == "logocap" else _with_pose_nets(spec, "none", spec.name)

@@ -10,7 +10,7 @@ import typer
 from posesdk.terminal import reporting, show_line
 from posesdk_training.commands.arguments import Device, Images, Limit, Model, RuntimeName, usage_errors
 
-__all__ = ["Adaptation", "Evaluator", "Protocol", "evaluate"]
+__all__ = ["Adaptation", "Evaluator", "PoseNetworks", "Protocol", "evaluate"]
 
 CASES = 8
 """Pictures of each kind in a report folder."""
@@ -26,6 +26,15 @@ class Adaptation(str, Enum):
     FULL = "full"
     PARTIAL = "partial"
     NONE = "none"
+
+
+class PoseNetworks(str, Enum):
+    """Up to which of DAC's networks an evaluation can go."""
+
+    NONE = "none"
+    CONFIDENCE = "confidence"
+    SIMILARITY = "similarity"
+    ALL = "all"
 
 
 class Protocol(str, Enum):
@@ -59,6 +68,9 @@ def evaluate(
     # how it is run
     flip: Annotated[bool | None, typer.Option("--flip/--no-flip", help="Average with the mirror image.")] = None,
     adaptation: Annotated[Adaptation | None, typer.Option(help="The model's own, unless given.")] = None,
+    pose_nets: Annotated[
+        PoseNetworks | None, typer.Option(help="DAC's networks up to this one, as in its Table 6; the model's own.")
+    ] = None,
     scales: Annotated[
         str, typer.Option(metavar="LIST", help="Input sizes in parts of the model's own, as 0.5,1,1.5,2.")
     ] = "1",
@@ -77,7 +89,7 @@ def evaluate(
 ) -> None:
     """Measure keypoint AP and AR of a checkpoint or a bundle on a COCO, CrowdPose or OCHuman file, and much besides."""
     with reporting(), ExitStack() as stack:
-        from posesdk_training.evaluated_model import Level, open_model
+        from posesdk_training.evaluated_model import Level, PoseNets, open_model
         from posesdk_training.evaluation.accuracy_report import manifest_entry, show_report
         from posesdk_training.evaluation.measure import Measurement, measure
         from posesdk_training.files import require_files, require_folder, require_folders, write_json
@@ -86,6 +98,7 @@ def evaluate(
         require_folders(output, accuracy, results)
         require_folder(report)
         level: Level | None = None if adaptation is None else adaptation.value
+        nets: PoseNets | None = None if pose_nets is None else pose_nets.value
         what = Measurement(
             protocol=None if protocol is None else protocol.value,
             backend=backend.value,
@@ -99,7 +112,7 @@ def evaluate(
             sizes = _numbers(scales)
             what.check(sizes)
             evaluated = stack.enter_context(
-                open_model(model, **settings, flip_test=flip, adaptation=level, scales=sizes)
+                open_model(model, **settings, flip_test=flip, adaptation=level, pose_nets=nets, scales=sizes)
             )
         measured, found = measure(evaluated, annotations, images, what)
         show_report(measured)

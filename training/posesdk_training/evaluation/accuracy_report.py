@@ -93,7 +93,15 @@ def _summary(report: dict[str, Any]) -> str:
     flip, evaluator = "on" if conditions["flip_test"] else "off", conditions["evaluator"]
     sizes = "" if conditions["scales"] == [1.0] else f"input sizes {', '.join(map(str, conditions['scales']))}, "
     return (
-        f"{report['data']['results']} results down to score {conditions['min_score']}, adaptation "
-        f"{conditions['adaptation']}, flip {flip}, {sizes}{conditions['variant']} ({conditions['precision']}) with "
+        f"{report['data']['results']} results down to score {conditions['min_score']}, {_refinement(conditions)}, "
+        f"flip {flip}, {sizes}{conditions['variant']} ({conditions['precision']}) with "
         f"{conditions['runtime']} on {conditions['device']}, {evaluator} {conditions['versions'][evaluator]}"
     )
+
+
+def _refinement(conditions: dict[str, Any]) -> str:
+    """What was done with the initial poses."""
+    if "pose_nets" not in conditions:
+        return f"adaptation {conditions['adaptation']}"
+    names = [name for name in ("confidence", "similarity", "refinement") if conditions["pose_nets"][name]]
+    return f"pose networks {' + '.join(names) or 'none'}"
