@@ -42,16 +42,47 @@ def reference() -> Callable[[str], Arrays]:
     return load
 
 
-def _save_tiny(path: Path, **method) -> Path:
-    """A checkpoint of a small seeded edge model, whose random weights find several persons in any picture.
+def _random_model(spec):
+    """A model on an edge backbone, whose seeded random weights find several persons in any picture.
 
     Its normalisation is calibrated: with the initial statistics its maps would be flat, and rounding would decide.
-    `method`: the fields of its specification that say what it is.
     """
-    torch = pytest.importorskip("torch", reason="a checkpoint is made by torch")
+    torch = pytest.importorskip("torch", reason="the model is built in torch")
+    from posesdk_training.models.build import build_model
+
+    torch.manual_seed(0)
+    model = build_model(spec)
+    blocks = torch.randn(8, 3, 12, 12).repeat_interleave(8, 2).repeat_interleave(8, 3)
+    with torch.no_grad():
+        model.final_layer_cls.weight *= 3
+        model.final_layer_cls.bias += 2
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.momentum = 1.0
+        model(blocks)
+        if spec.method == "dac":
+            # Both centers see the same pose of 30 to 60 px, so that some are one person's, and the refinement, 0 at
+            # first, moves it.
+            model.final_layer_reg.bias.copy_(3 / spec.heads.offset_scale * torch.randn(34).repeat(2))
+            model.pose_nets.refinement.output.weight.normal_()
+        else:
+            model.joints_mlp[-1].bias += 0.5
+            size = spec.adaptation.local_size
+            model.joints_mlp(torch.relu(torch.randn(32, 17 * spec.heads.embedding, size, size)))
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def random_model() -> Callable:
+    """`random_model(spec)`: a model of that specification that finds persons in any picture, always the same."""
+    return _random_model
+
+
+def _save_tiny(path: Path, **method) -> Path:
+    """A checkpoint of a small model of `_random_model`; `method`: what its specification says of name and method."""
+    pytest.importorskip("torch", reason="a checkpoint is made by torch")
     from posesdk.spec import AdaptationSpec, DecodeSpec, EdgeBackboneSpec, HeadSpec, InputSpec, ModelSpec, PoseNetsSpec
     from posesdk_training.checkpoint import save_checkpoint
-    from posesdk_training.models.build import build_model
 
     spec = ModelSpec(
         **method,
@@ -66,25 +97,7 @@ def _save_tiny(path: Path, **method) -> Path:
             encoder=8, hidden=(16, 12), refinement_hidden=(16, 12), refinement_head=8, embedding=6, group_threshold=0.3
         ),
     )
-    torch.manual_seed(0)
-    model = build_model(spec)
-    blocks = torch.randn(8, 3, 12, 12).repeat_interleave(8, 2).repeat_interleave(8, 3)
-    with torch.no_grad():
-        model.final_layer_cls.weight *= 3
-        model.final_layer_cls.bias += 2
-        for module in model.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):
-                module.momentum = 1.0
-        model(blocks)
-        if spec.method == "dac":
-            # Both centers see the same pose of 30 to 60 px, so that some are one person's, and the refinement, 0 at
-            # first, moves it.
-            model.final_layer_reg.bias.copy_(3 * torch.randn(34).repeat(2))
-            model.pose_nets.refinement.output.weight.normal_()
-        else:
-            model.joints_mlp[-1].bias += 0.5
-            model.joints_mlp(torch.relu(torch.randn(32, 17 * 4, 5, 5)))
-    save_checkpoint(path, model.state_dict(), spec, metadata={"training_data": "none", "step": "0"})
+    save_checkpoint(path, _random_model(spec).state_dict(), spec, metadata={"training_data": "none", "step": "0"})
     return path
 
 

@@ -1,4 +1,6 @@
-"""The same keypoints from torch, ONNX Runtime and OpenVINO on photos, whatever rounding may decide."""
+"""The same keypoints from torch, ONNX Runtime, OpenVINO and LiteRT on photos, whatever rounding may decide."""
+
+from importlib.util import find_spec
 
 import cv2
 import numpy as np
@@ -9,6 +11,7 @@ from posesdk.pipeline import open_pipeline
 from posesdk.variants import select_variant
 
 PHOTOS = 50
+DAC_PHOTOS = 20
 PEOPLE = 10
 TOLERANCE_PX = 0.05
 FRACTION = 0.999
@@ -40,7 +43,7 @@ def share_within(pipeline, photos, wanted):
 
     found = [pipeline.run(photo) for photo in photos]
     distances = np.concatenate([pose_distances(*pair)[0] for pair in zip(found, wanted, strict=True)])
-    assert distances.size > 17 * PHOTOS
+    assert distances.size > 17 * len(photos)
     return (distances <= TOLERANCE_PX).mean()
 
 
@@ -59,3 +62,46 @@ def test_backends_give_the_same_keypoints_with_the_default_model(photos, default
     pipelines = backends(default_bundle)
     wanted = [pipelines["onnxruntime"].run(photo) for photo in photos]
     assert share_within(pipelines["openvino"], photos, wanted) >= FRACTION
+
+
+@pytest.fixture(scope="module")
+def dac_nano(random_model):
+    """DAC of the size that is shipped, with random weights, on the square input that LiteRT takes."""
+    pytest.importorskip("torch", reason="the model is built in torch")
+    from posesdk.pipeline import settled
+    from posesdk_training.models.build import dac_nano_spec
+
+    spec = dac_nano_spec()
+    return random_model(settled(spec, spec.decode.model_copy(update={"max_people": PEOPLE}), (320, 320)))
+
+
+@pytest.fixture(scope="module")
+def dac_files(dac_nano, tmp_path_factory):
+    """A folder with the graphs of the model in ONNX, and in TFLite where its converter is installed."""
+    pytest.importorskip("onnxscript", reason="the conversion needs the [convert] extra")
+    from posesdk_converters.portable import export_portable
+
+    folder = tmp_path_factory.mktemp("dac-nano")
+    export_portable(dac_nano, folder)
+    if find_spec("litert_torch") is not None:
+        from posesdk_converters.tflite.convert import convert_adapt, convert_trunk
+
+        (folder / "portable" / "trunk.tflite").write_bytes(convert_trunk(dac_nano, (320, 320)))
+        (folder / "portable" / "adapt.tflite").write_bytes(convert_adapt(dac_nano))
+    return folder / "portable"
+
+
+@pytest.mark.parametrize(("runtime", "suffix"), [("onnxruntime", "onnx"), ("openvino", "onnx"), ("tflite", "tflite")])
+def test_backends_give_the_persons_of_torch_with_dual_centers(photos, dac_nano, dac_files, runtime, suffix):
+    from posesdk.pipeline import Pipeline
+    from posesdk_runtimes.registry import open_runtime
+    from posesdk_training.torch_runtime import torch_pipeline
+
+    if not (dac_files / f"trunk.{suffix}").exists():
+        pytest.skip("LiteRT needs the [convert-mobile] extra")
+    torch = torch_pipeline(dac_nano)
+    wanted = [torch.run(photo) for photo in photos[:DAC_PHOTOS]]
+    graphs = (open_runtime(dac_files / f"{name}.{suffix}", runtime=runtime) for name in ("trunk", "adapt"))
+    pipeline = Pipeline(dac_nano.spec, *graphs)
+    assert share_within(pipeline, photos[:DAC_PHOTOS], wanted) >= FRACTION
+    assert [len(pipeline.run(photo).scores) for photo in photos[:DAC_PHOTOS]] == [len(one.scores) for one in wanted]
