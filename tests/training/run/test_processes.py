@@ -92,6 +92,27 @@ def test_two_processes_train_as_one_that_accumulates_their_batches(gentle, tmp_p
     assert load_checkpoint(tmp_path / "run" / "last.safetensors").metadata["samples"] == "12"
 
 
+@pytest.mark.parametrize("dense", [True, False], ids=["joint", "second stage"])
+def test_two_processes_train_branches_and_pose_networks_as_one(
+    gentle, tiny_run: ModuleType, tmp_path: Path, dense: bool
+) -> None:
+    """Of a pass through one branch the stems of the others get no gradient, on a resting dense net nothing of it."""
+    nets = {"encoder": 6, "hidden": (8, 7), "refinement_hidden": (9, 6), "refinement_head": 5, "embedding": 4}
+    model = tiny_run.TINY_SPEC.model_dump() | {"method": "dac", "centers": "dual", "pose_nets": nets}
+    phases = [{"mixture": {"tiny": 1.0}, "sizes": {64: 1.0}, "dense": dense}]
+    branches = ["8x", "4x", {"name": "2x", "area_range": (0, None)}]
+    # Roundings of the dense net's first step would decide about candidates in the second.
+    changes = {"model": model, "branches": branches, "phases": phases, "steps": 1 if dense else 3}
+    assert finish(start_both(gentle(**changes), tmp_path)) == [0, 0]
+    one = tmp_path / "one"
+    fit(gentle(accumulate=2, **changes), one / "run", accelerator="cpu")
+    ours, theirs = (torch.load(folder / "run" / "last.ckpt", weights_only=True)["model"] for folder in (tmp_path, one))
+    assert any("stems.8x" in name for name in ours)
+    for name, value in theirs.items():
+        if "running_" not in name and "num_batches" not in name:  # those follow the first process alone
+            torch.testing.assert_close(ours[name], value, rtol=1e-3, atol=5e-6, msg=name)
+
+
 def test_synchronised_norms_make_two_processes_one_with_a_batch_twice_as_large(gentle, tmp_path: Path) -> None:
     """With a loss that is a plain mean over the samples; running statistics included."""
     phases = [{"mixture": {"tiny": 1.0}, "sizes": {64: 1.0}, "adaptation": False}]
