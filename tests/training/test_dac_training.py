@@ -277,6 +277,17 @@ def test_logocap_with_two_centers_trains_its_adaptation(configured, tmp_path: Pa
     assert load_checkpoint(path).state_dict["final_layer_reg.weight"].shape[0] == 2 * 2 * 17
 
 
+def test_logocap_on_a_resting_net_trains_its_message_passing_alone(configured, tmp_path: Path) -> None:
+    spec = configured.spec.model_copy(update={"method": "logocap"})
+    start = fit(configured(spec, steps=2, phases=[DENSE]), tmp_path / "first", accelerator="cpu")
+    changes = {"init_from": start, "phases": [POSE_NETS], "steps": 3, "batch_size": 4, "ema_decay": 0.5}
+    before = load_checkpoint(start).state_dict
+    with_stems = configured(spec, **changes)
+    after = load_checkpoint(fit(with_stems, tmp_path / "second", accelerator="cpu")).state_dict
+    changed = {key.split(".")[0] for key, value in before.items() if not torch.equal(after[key], value)}
+    assert changed == {"joints_mlp"}
+
+
 @pytest.mark.parametrize("centers", ["single", "dual"])
 def test_dense_losses_of_all_branches_fall(configured, tmp_path: Path, centers: str) -> None:
     spec = configured.spec.model_copy(update={"centers": centers})

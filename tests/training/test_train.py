@@ -135,7 +135,7 @@ def test_gradient_that_is_no_number_ends_the_run_before_the_weights_take_it(
     tiny_run: ModuleType, tiny_set: TinySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The square root of a zero loss has no finite gradient."""
-    monkeypatch.setattr(objective, "dense_losses", lambda maps, *_: {"heatmap": (0 * maps.heatmaps).sum().sqrt()})
+    monkeypatch.setattr(objective, "dense_losses", lambda maps, *_, **__: {"heatmap": (0 * maps.heatmaps).sum().sqrt()})
     monkeypatch.setattr(objective, "adaptation_losses", lambda *_: {})
     with pytest.raises(NonFiniteLossError, match="gradient is not finite"):
         fit(tiny_run.tiny_config(*tiny_set), tmp_path, accelerator="cpu")
