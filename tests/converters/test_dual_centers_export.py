@@ -1,6 +1,7 @@
 """Models with head and body centers through every target: DAC, and LOGO-CAP with dual centers."""
 
 import json
+import re
 from dataclasses import replace
 from importlib.util import find_spec
 
@@ -17,10 +18,10 @@ from posesdk.bundle import open_bundle
 from posesdk.cli import app
 from posesdk.pipeline import settled
 from posesdk_converters.calibration import record_feeds
-from posesdk_converters.float_graphs import float_reason
 from posesdk_converters.importers.bundle import import_bundle
 from posesdk_converters.nvidia.profiles import engine_recipes
 from posesdk_converters.portable import export_portable
+from posesdk_converters.products import float_reason
 from posesdk_converters.rendering.render import render_people
 from posesdk_converters.request import Request, check_request
 from posesdk_converters.target import ALL_QUANTIZED, PORTABLE, Conversion, find_target
@@ -183,8 +184,9 @@ def test_some_poses_of_two_centers_are_one_person(dac, photos):
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_int8_quantizes_the_trunk_and_leaves_the_pose_networks_in_float(dac, photos, name):
-    tolerance = 1e-3 if name == "cuda" else 1e-5  # what is float there is float16
+def test_int8_quantizes_the_trunk_and_no_more_than_the_weights_of_the_pose_networks(dac, photos, name):
+    # What int8 leaves is float16 for cuda; for CPUs and phones matrices have 8 bit.
+    tolerance = {"cuda": 1e-3, "cpu": 0.05, "mobile": 0.05}.get(name, 1e-5)
     (variant,) = find_target(name).convert(dac, "int8")
     runtime = "onnxruntime" if "onnxruntime" in variant.runtime else variant.runtime[0]
     image, context = {"image": photos[2][None]}, {"context": dac.feeds.adapt[0]}
@@ -192,8 +194,10 @@ def test_int8_quantizes_the_trunk_and_leaves_the_pose_networks_in_float(dac, pho
     with open_pipeline(dac.model.spec, dac.folder, variant, runtime) as pipeline:
         assert len(pipeline.run(photos[0]).scores) > 5
         found_maps, found = pipeline.trunk.run(image), pipeline.adapt.run(context)
+        alone = pipeline.adapt.run({"context": context["context"][-1:]})
     for output, values in wanted.items():
         np.testing.assert_allclose(found[output], values, atol=tolerance)
+        np.testing.assert_allclose(alone[output], found[output][-1:], atol=1e-5)
     for output, values in wanted_maps.items():
         difference = np.abs(found_maps[output] - values)
         assert difference.max() > 1e-4
@@ -214,6 +218,25 @@ def test_layers_are_ranked_where_only_the_trunk_has_any(dac):
     ranking = rank_layers(dac.graphs, feeds, step=lambda text: None)
     assert {entry.graph for entry in ranking} == {"trunk"}
     assert len(ranking) == len(layers_of(onnx.load(dac.graphs["trunk"])))
+
+
+def test_every_matrix_of_the_pose_networks_has_8_bit_on_cpus(dac):
+    (variant,) = find_target("cpu").convert(dac, "int8")
+    layers = [layer for layer in dac.model.pose_nets.modules() if isinstance(layer, torch.nn.Linear)]
+    stored = re.findall(r'element_type="i8" shape="([0-9, ]+)"', (dac.folder / variant.adapt).read_text())
+    sizes = sorted(int(np.prod(list(map(int, shape.split(","))))) for shape in stored)
+    assert sizes == sorted(layer.weight.numel() for layer in layers)
+
+
+@mobile
+def test_every_matrix_of_the_pose_networks_has_8_bit_on_phones(dac):
+    from ai_edge_litert.interpreter import Interpreter
+
+    (variant,) = find_target("mobile").convert(dac, "int8")
+    layers = [layer for layer in dac.model.pose_nets.modules() if isinstance(layer, torch.nn.Linear)]
+    details = Interpreter(str(dac.folder / variant.adapt)).get_tensor_details()
+    sizes = sorted(int(np.prod(detail["shape"])) for detail in details if detail["dtype"] == np.int8)
+    assert sizes == sorted(layer.weight.numel() for layer in layers)
 
 
 @pytest.mark.parametrize("name", ["cuda", "jetson"])

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from posesdk.manifest import Precision, Variant
-from posesdk_converters.float_graphs import float_reason
-from posesdk_converters.nncf_int8 import import_nncf, quantize
+from posesdk_converters.nncf_int8 import import_nncf, quantize, round_weights
 from posesdk_converters.openvino_ir import find_layers, float_convolutions, read_graph, save_ir
 from posesdk_converters.openvino_layout import fold_output_scales, pack_maps
+from posesdk_converters.products import float_reason, has_convolutions
 from posesdk_converters.target import ALL_QUANTIZED, Conversion, FloatLayers, Graph
 from posesdk_runtimes.openvino import import_openvino
 
@@ -60,8 +60,9 @@ def convert(
 
 def _quantized(conversion: Conversion, graph: Graph, model: Any, float_layers: Sequence[str]) -> Any:
     inputs = conversion.int8_feeds("cpu")[graph]
-    if reason := float_reason(conversion, graph):
+    calibrated = has_convolutions(conversion.graphs[graph])
+    if calibrated and (reason := float_reason(conversion, graph)):
         conversion.notes["cpu-int8"] = reason
         return model
     conversion.notes["nncf"] = import_nncf().__version__
-    return quantize(model, inputs, float_layers=float_layers)
+    return quantize(model, inputs, float_layers=float_layers) if calibrated else round_weights(model)

@@ -12,11 +12,11 @@ import numpy as np
 
 from posesdk.manifest import Precision, Variant
 from posesdk.spec import InputSpec
-from posesdk_converters.float_graphs import float_reason
+from posesdk_converters.products import float_reason, has_convolutions
 from posesdk_converters.target import ALL_QUANTIZED, Conversion, FloatLayers, Graph
 from posesdk_converters.tflite.graph import read_operators
 from posesdk_converters.tflite.layers import float_operators, match_convolutions
-from posesdk_converters.tflite.quantize import Ranges, observe_ranges, quantize, store_float16
+from posesdk_converters.tflite.quantize import Ranges, observe_ranges, quantize, round_weights, store_float16
 from posesdk_runtimes.base import Tensor
 
 SUMMARY = "TFLite for Android, iOS and small boards, of one input size"
@@ -97,6 +97,8 @@ def _int8(
     """The names in the portable graph of all convolutions that are float, and the quantized graph."""
     inputs = conversion.int8_feeds("mobile")[graph]
     content = made.graphs[graph]
+    if not has_convolutions(conversion.graphs[graph]):
+        return [], round_weights(content)
     operators = read_operators(content)
     convolutions = match_convolutions(operators, conversion.graphs[graph])
     if unknown := [layer for layer in float_layers if layer not in convolutions]:

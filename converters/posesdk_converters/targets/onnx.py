@@ -3,8 +3,8 @@
 import onnx
 
 from posesdk.manifest import Precision, Variant
-from posesdk_converters.float_graphs import float_reason
 from posesdk_converters.onnx_int8 import quantize_onnx
+from posesdk_converters.products import float_reason
 from posesdk_converters.target import ALL_QUANTIZED, Conversion, FloatLayers, Graph
 from posesdk_converters.verification.sensitivity import layers_of
 from posesdk_runtimes.onnxruntime import import_onnxruntime

@@ -15,7 +15,7 @@ from posesdk_runtimes.base import Tensor
 from posesdk_runtimes.errors import MissingDependencyError
 from posesdk_runtimes.tflite.runtime import import_interpreter
 
-__all__ = ["Ranges", "observe_ranges", "quantize", "store_float16"]
+__all__ = ["Ranges", "observe_ranges", "quantize", "round_weights", "store_float16"]
 
 INSTALL = "pip install 'posesdk[convert-mobile]'"
 Ranges = Mapping[str, tuple[float, float]]
@@ -70,6 +70,14 @@ def quantize(content: bytes, ranges: Ranges, float_operators: Sequence[str]) -> 
         recipe.append(_left_alone(f"^(?:{'|'.join(map(re.escape, float_operators))});$", "*"))
     found = {name: {"min": _one(low), "max": _one(high)} for name, (low, high) in ranges.items()}
     return _run(_import("quantizer").Quantizer(content, recipe), found)
+
+
+def round_weights(content: bytes) -> bytes:
+    """The graph with the matrices of its products in 8 bit, signed and per output; all that it hands on is float.
+
+    Each row of what a product reads is rounded by its own range as it is computed, so nothing has to be calibrated.
+    """
+    return _run(_import("quantizer").Quantizer(content, _import("recipe").dynamic_wi8_afp32()), None)
 
 
 def _activations(content: bytes, interpreter: Any) -> dict[str, int]:
