@@ -12,8 +12,8 @@ MOST_COPIED = 64
 PLANES = ("heatmaps", "offsets")
 """Maps with a plane a channel, of every method."""
 ROWS = "embedding"
-"""Map with the channels innermost that is as large as these: LOGO-CAP's. DAC's levels leave the inner layout as it is,
-and the largest one is what the heads read."""
+"""Map with the channels innermost that is as large as these: LOGO-CAP's. DAC's levels stay apart: they have the inner
+layout already, and to pack the largest one, which the heads read, would be a copy more."""
 
 
 def fold_output_scales(model: Any) -> None:

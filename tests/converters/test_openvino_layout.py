@@ -32,7 +32,7 @@ def bias(count):
 
 
 def build(channels, *, activation="sigmoid", scale=8.0):
-    """A model (B, 3, h, w) -> heatmaps, offsets, embedding with that many channels."""
+    """A model (B, 3, h, w) -> heatmaps, offsets and, of three numbers, embedding with that many channels."""
     openvino = import_openvino()
     rng = np.random.default_rng(0)
     image = openvino.opset13.parameter([-1, 3, -1, -1], np.float32, name="image")
@@ -41,7 +41,7 @@ def build(channels, *, activation="sigmoid", scale=8.0):
     outputs = [
         head(image, weights[0], "heatmaps", activation=activation),
         head(image, weights[1], "offsets", scale),
-        head(image, weights[2], "embedding"),
+        *(head(image, rows, "embedding") for rows in weights[2:]),
     ]
     return openvino.Model(outputs, [image], "trunk")
 
@@ -59,11 +59,12 @@ def kinds(model):
     return [node.get_type_name() for node in model.get_ops()]
 
 
+@pytest.mark.parametrize("channels", [(18, 34, 16), (19, 68)], ids=["embedding", "levels"])
 @pytest.mark.parametrize("activation", ["sigmoid", "none"])
 @pytest.mark.parametrize("shape", [(1, 3, 8, 16), (2, 3, 16, 8)])
-def test_packed_maps_are_the_same_maps(tmp_path, activation, shape):
+def test_packed_maps_are_the_same_maps(tmp_path, activation, shape, channels):
     image = np.random.default_rng(1).standard_normal(shape, dtype=np.float32)
-    plain, packed = (build((18, 34, 16), activation=activation) for _ in range(2))
+    plain, packed = (build(channels, activation=activation) for _ in range(2))
     pack_maps(packed)
     assert "VariadicSplit" in kinds(packed)
     wanted, found = run(plain, tmp_path, image), run(packed, tmp_path, image)
@@ -73,9 +74,10 @@ def test_packed_maps_are_the_same_maps(tmp_path, activation, shape):
         np.testing.assert_allclose(found[name], values, atol=1e-6)
 
 
-def test_maps_of_a_fixed_size_are_the_same_maps(tmp_path):
+@pytest.mark.parametrize("channels", [(18, 34, 16), (19, 68)], ids=["embedding", "levels"])
+def test_maps_of_a_fixed_size_are_the_same_maps(tmp_path, channels):
     image = np.random.default_rng(1).standard_normal((1, 3, 8, 16), dtype=np.float32)
-    plain, turned = build((18, 34, 16)), build((18, 34, 16))
+    plain, turned = build(channels), build(channels)
     turned.reshape([1, 3, 8, 16])
     pack_maps(turned)
     assert kinds(turned).count("Transpose") > kinds(plain).count("Transpose")
