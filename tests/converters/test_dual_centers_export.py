@@ -17,6 +17,7 @@ pytest.importorskip("onnxscript", reason="the conversion needs the [convert] ext
 from posesdk.bundle import open_bundle
 from posesdk.cli import app
 from posesdk.pipeline import settled
+from posesdk.verify import Gate, Reference
 from posesdk_converters.calibration import record_feeds
 from posesdk_converters.importers.bundle import import_bundle
 from posesdk_converters.nvidia.profiles import engine_recipes
@@ -25,6 +26,7 @@ from posesdk_converters.products import float_reason
 from posesdk_converters.rendering.render import render_people
 from posesdk_converters.request import Request, check_request
 from posesdk_converters.target import ALL_QUANTIZED, PORTABLE, Conversion, find_target
+from posesdk_converters.verification.judge import Judge
 from posesdk_converters.verification.parity import open_pipeline, pose_distances
 from posesdk_converters.verification.sensitivity import layers_of, rank_layers
 from posesdk_runtimes.registry import open_runtime
@@ -203,6 +205,35 @@ def test_int8_quantizes_the_trunk_and_no_more_than_the_weights_of_the_pose_netwo
         assert difference.max() > 1e-4
         assert difference.mean() < 0.1 * np.abs(values).max()
     assert set(variant.float_layers) < {node.name for node in layers_of(onnx.load(dac.graphs["trunk"]))}
+
+
+@pytest.fixture
+def judged(dac, photos):
+    """`judged(gate)`: the variant that target onnx makes in int8, judged on all pictures, and the judge."""
+
+    def judge_by(gate):
+        named = [(f"{index}.png", photo) for index, photo in enumerate(photos)]
+        with open_pipeline(dac.model.spec, dac.folder, dac.portable, "onnxruntime") as exact:
+            reference = Reference(exact, named, None)
+            judge = Judge(dac.model.spec, dac.folder, reference, gate, lambda text: None, len(named))
+            (one,) = judge.convert(find_target("onnx"), dac, "int8")
+        return one, judge
+
+    return judge_by
+
+
+def test_int8_goes_through_the_gate_and_layers_go_back_to_float_where_it_has_to_be_better(judged):
+    lenient, judge = judged(Gate(min_oks=0.0, max_lost=10))
+    assert lenient.fault is None
+    assert judge.ranking == ()
+    assert lenient.verification.deviation.people > 5 * PICTURES
+    before = lenient.verification.deviation.mean_oks
+    assert 0.2 < before < 0.995
+    strict, judge = judged(Gate(min_oks=before + 0.2 * (1 - before), max_lost=10))
+    assert strict.fault is None
+    assert len(strict.variant.float_layers) > len(lenient.variant.float_layers)
+    assert judge.ranking
+    assert strict.verification.deviation.mean_oks > before
 
 
 def test_graph_without_convolutions_is_float_by_its_nature_another_without_people(dac, dual):
