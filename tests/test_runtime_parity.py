@@ -72,7 +72,8 @@ def dac_nano(random_model):
     from posesdk_training.models.build import dac_nano_spec
 
     spec = dac_nano_spec()
-    return random_model(settled(spec, spec.decode.model_copy(update={"max_people": PEOPLE}), (320, 320)))
+    decode = spec.decode.model_copy(update={"center_threshold": 0.8})  # else the most people are found in all photos
+    return random_model(settled(spec, decode, (320, 320)))
 
 
 @pytest.fixture(scope="module")
@@ -104,4 +105,6 @@ def test_backends_give_the_persons_of_torch_with_dual_centers(photos, dac_nano, 
     graphs = (open_runtime(dac_files / f"{name}.{suffix}", runtime=runtime) for name in ("trunk", "adapt"))
     pipeline = Pipeline(dac_nano.spec, *graphs)
     assert share_within(pipeline, photos[:DAC_PHOTOS], wanted) >= FRACTION
-    assert [len(pipeline.run(photo).scores) for photo in photos[:DAC_PHOTOS]] == [len(one.scores) for one in wanted]
+    counts = [len(one.scores) for one in wanted]
+    assert len(set(counts)) > 5
+    assert [len(pipeline.run(photo).scores) for photo in photos[:DAC_PHOTOS]] == counts
