@@ -196,6 +196,15 @@ def test_pose_counts_as_masked_from_half_of_its_keypoints_on():
     assert torch.equal(masked_poses(wide[:, :1], poses, index), masked_poses(wide, poses, index))
 
 
+@pytest.mark.parametrize(("y", "masked"), [(31.4, False), (31.6, True)])
+def test_cell_begins_half_a_pixel_before_its_first(y, masked):
+    """Cell 8 covers net px 31.5 to 35.5."""
+    weights = torch.ones(1, 1, 16, 16)
+    weights[:, :, 8:] = 0
+    poses = torch.full((1, 17, 2), y)
+    assert masked_poses(weights, poses, torch.zeros(1, dtype=torch.int64)).tolist() == [masked]
+
+
 def test_candidates_that_nobody_has_labelled_are_left_out():
     """Of four: on the person and masked, far and masked, far and not masked, near the person and masked."""
     one = person(60, 60)
@@ -285,6 +294,18 @@ def test_pairs_are_of_one_image_and_half_of_the_different_ones_the_nearest():
     assert min(apart) < 0.05 < sorted(apart, reverse=True)[15]
     assert chosen[:16] == pytest.approx(sorted(apart, reverse=True)[:16], rel=1e-4)
     assert chosen != pytest.approx(sorted(apart, reverse=True)[:32])
+
+
+def test_pairs_of_a_batch_stay_within_an_image():
+    people = [person(50, 60), person(90, 62)]
+    seen = image(people, [one[:, :2] for one in people])
+    samples = draw_samples([seen, seen], SPEC, LossConfig(jittered_copies=0), seeds=[(0,), (1,)])
+    assert sorted(map(sorted, samples.pairs.tolist())) == [[0, 1], [2, 3]]
+    copied = draw_samples([seen, seen], SPEC, CONFIG, seeds=[(0,), (1,)])
+    for (a, b), same in zip(copied.pairs, copied.same, strict=True):
+        assert copied.images[a] == copied.images[b]
+        assert same == np.array_equal(copied.persons[a], copied.persons[b])
+    assert set(copied.images[copied.pairs[:, 0]]) == {0, 1}
 
 
 def test_no_pair_is_called_hard_that_lies_far_apart():

@@ -22,6 +22,7 @@ from posesdk_training.evaluated_model import open_model
 from posesdk_training.losses.dense import dense_losses
 from posesdk_training.models.build import build_model
 from posesdk_training.models.stems import is_training_stem
+from posesdk_training.run import objective
 from posesdk_training.run.objective import Objective, loss_names, passes
 from posesdk_training.run.resting import is_dense
 from posesdk_training.run.state import Run
@@ -172,6 +173,38 @@ def test_average_of_pose_networks_starts_with_their_training(configured, tmp_pat
     torch.testing.assert_close(run.average.state_dict()["pose_nets.confidence.layers.0.weight"], expected)
 
 
+def test_every_sample_of_a_run_has_a_seed_of_its_own(configured, tmp_path: Path, monkeypatch) -> None:
+    config = configured(phases=[POSE_NETS], steps=3, accumulate=2, seed=5)
+    seen, losses = [], objective.pose_net_losses
+
+    def watched(*arguments, seeds):
+        seen.extend(seeds)
+        return losses(*arguments, seeds=seeds)
+
+    monkeypatch.setattr(objective, "pose_net_losses", watched)
+    fit(config, tmp_path, accelerator="cpu")
+    stream = seen[0][1]
+    assert seen == [(5, stream, number) for number in range(3 * 2 * config.batch_size)]
+
+
+def test_step_that_is_left_out_does_not_wake_the_dense_net(configured, tmp_path: Path, monkeypatch) -> None:
+    """The first one of the second stage, after which the norms are those from before it."""
+    run = started(configured(phases=STAGES, steps=6, on_nonfinite="skip", ema_decay=0.9), tmp_path)
+    stepper = Stepper(run)
+    while run.step < 3:
+        stepper.take(of_step(run))
+        run.step += 1
+    averaged = {key: value.clone() for key, value in run.average.state_dict().items()}
+    losses = objective.pose_net_losses
+    monkeypatch.setattr(objective, "pose_net_losses", lambda *_, **__: {"confidence": torch.tensor(math.nan)})
+    assert stepper.take(of_step(run)) == {}
+    run.step += 1
+    monkeypatch.setattr(objective, "pose_net_losses", losses)
+    assert stepper.take(of_step(run))
+    weights = run.network.state_dict()
+    assert all(torch.equal(weights[key], averaged[key]) for key in weights if is_dense(key))
+
+
 @pytest.mark.parametrize("stopped", [2, 3, 4], ids=["before", "between", "within the second stage"])
 def test_run_in_two_stages_that_was_stopped_goes_on_as_one_that_was_not(configured, tmp_path: Path, stopped) -> None:
     config = configured(phases=STAGES, steps=6)
@@ -220,14 +253,14 @@ def test_resting_net_standardises_by_its_running_statistics(configured) -> None:
     """The pose networks see of an image what they see of it alone: the batch does not matter."""
     config = configured(phases=[POSE_NETS])
     torch.manual_seed(0)
-    objective = Objective(build_model(config.model), config).train()
+    module = Objective(build_model(config.model), config).train()
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=generator)
-    both = objective._maps(images, "4x", dense=False)
-    one = objective._maps(images[:1], "4x", dense=False)
+    both = module._maps(images, "4x", dense=False)
+    one = module._maps(images[:1], "4x", dense=False)
     torch.testing.assert_close(both.offsets[:1], one.offsets, rtol=1e-4, atol=1e-5)
     assert not both.offsets.requires_grad
-    trained = objective._maps(images, "4x", dense=True)
+    trained = module._maps(images, "4x", dense=True)
     assert trained.offsets.requires_grad
     assert not torch.allclose(trained.offsets[:1], both.offsets[:1], rtol=1e-2)
 

@@ -44,18 +44,18 @@ def pose_net_losses(
 
     `seeds`, one a sample, say what is drawn for it. Gradients reach these networks alone.
     """
-    plain = _detached(maps)
+    plain = _in_float32(maps)
     samples = pose_samples(model, plain, batch, config, seeds=seeds)
     return losses_of_samples(model, plain, samples, config)
 
 
-def _detached(maps: DenseMaps) -> DenseMaps:
-    """The same in float32 and without gradients."""
+def _in_float32(maps: DenseMaps) -> DenseMaps:
+    """As a device has them: in less, equal neighbours would both be maxima."""
     return replace(
         maps,
-        heatmap_logits=maps.heatmap_logits.detach().float(),
-        offsets=maps.offsets.detach().float(),
-        levels=tuple(level.detach().float() for level in maps.levels),
+        heatmap_logits=maps.heatmap_logits.float(),
+        offsets=maps.offsets.float(),
+        levels=tuple(level.float() for level in maps.levels),
     )
 
 
