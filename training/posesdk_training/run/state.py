@@ -18,8 +18,8 @@ from posesdk_runtimes.errors import CheckpointError, DataError
 from posesdk_training.checkpoint import load_checkpoint, save_checkpoint
 from posesdk_training.config import TrainConfig
 from posesdk_training.evaluated_model import EvaluatedModel
-from posesdk_training.models.build import PoseModel, build_model
-from posesdk_training.models.stems import DEPLOYED, deployed_weights, is_training_stem
+from posesdk_training.models.build import build_model
+from posesdk_training.models.stems import DEPLOYED, deployed_weights
 from posesdk_training.models.synced_norm import synchronise_norms
 from posesdk_training.run.folder import (
     BEST_FILE,
@@ -34,15 +34,12 @@ from posesdk_training.run.folder import (
 from posesdk_training.run.objective import Objective, Pass
 from posesdk_training.run.optimizer import WeightAverage, make_optimizer
 from posesdk_training.run.resting import is_dense
-from posesdk_training.torch_file import read_torch_weights
+from posesdk_training.run.start import start_from
 from posesdk_training.torch_runtime import torch_pipeline
 
 __all__ = ["Run"]
 
 logger = logging.getLogger(__name__)
-
-BACKBONE = "backbone."
-"""What the names of a backbone's weights start with in a model."""
 
 
 class Run:
@@ -62,7 +59,7 @@ class Run:
         self._dense_rests = False
         self.network = build_model(config.model, [branch.name for branch in config.branches])
         if config.init_from is not None and not has_state(folder):
-            _initialise(self.network, config.init_from)
+            start_from(self.network, config.init_from)
         if config.sync_batchnorm:
             synchronise_norms(self.network)
         self.average = WeightAverage(self.network, config.ema_decay)
@@ -223,22 +220,3 @@ class Run:
             step = -1
         if step < self.step:
             self._write_weights(WEIGHTS_FILE)
-
-
-def _initialise(network: PoseModel, path: Path) -> None:
-    """Takes over every weight of a checkpoint whose name and shape fit; says how many did.
-
-    Stems that it has not, as no saved model has those of other branches than 4x, start from that one's.
-
-    A file that torch.save wrote may hold a backbone alone, such as HRNet's published ImageNet weights.
-    """
-    source = load_checkpoint(path).state_dict if path.suffix == ".safetensors" else read_torch_weights(path)
-    target = network.state_dict()
-    named = {f"{BACKBONE}{key}": value for key, value in source.items()} | source
-    fitting = {key: value for key, value in named.items() if key in target and target[key].shape == value.shape}
-    if not fitting:
-        raise CheckpointError(f"cannot initialise from {path}: none of its {len(source)} tensors fits this model")
-    network.load_state_dict(fitting, strict=False)
-    if not any(map(is_training_stem, fitting)):
-        network.backbone.start_stems()
-    logger.info("initialised %d of %d tensors from %s", len(fitting), len(target), path)
