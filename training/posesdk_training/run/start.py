@@ -18,9 +18,10 @@ BACKBONE = "backbone."
 
 
 def start_from(network: PoseModel, path: Path) -> None:
-    """Takes over every weight of a checkpoint whose name and shape fit; says how many did. CheckpointError if none does.
+    """Takes over every weight of a checkpoint whose name and shape fit; says how many did.
 
-    The stems of branches beside 4x, which no saved model has, start from that one's. A file that torch.save wrote may hold a backbone alone, such as HRNet's published ImageNet weights.
+    A file that torch.save wrote may hold a backbone alone, such as HRNet's published ImageNet weights. The stems of
+    branches beside 4x, which no saved model has, start from that one's. Raises CheckpointError if nothing fits.
     """
     source = load_checkpoint(path).state_dict if path.suffix == ".safetensors" else read_torch_weights(path)
     target = network.state_dict()
