@@ -1,5 +1,6 @@
 """The samples that pass poses on: to MQTT, to an alarm, to GStreamer's own metadata."""
 
+import functools
 import getpass
 import importlib.util
 import json
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -98,6 +100,57 @@ def test_body_that_lies_in_the_picture_is_told_from_one_that_stands(angle):
 
 def _points(person: np.ndarray) -> dict:
     return {index: (x, y) for index, (x, y, _) in enumerate(person.tolist())}
+
+
+VIDEOS = {  # who is in them, and how many; nobody lies
+    "empty_room_540p25": 0, "group_exercise_720p25": 4, "one_by_one_432p10": 0.5, "two_children_540p30": 1,
+    "two_people_1080p28": 1,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def seen(shared) -> Callable[[str], list[dict]]:
+    """`seen("two_people_1080p28")`: what the default model sees in a video, at least 2 frames a second, as lines."""
+    from posesdk import Detector
+
+    @functools.lru_cache
+    def look(name: str) -> list[dict]:
+        import cv2
+
+        path = shared("data", "videos", f"{name}.mp4")
+        capture, lines = cv2.VideoCapture(str(path)), []
+        rate, index = capture.get(cv2.CAP_PROP_FPS), 0
+        while capture.grab():
+            if index % int(rate / 2) == 0:
+                poses = detector(capture.retrieve()[1])
+                lines.append({**poses.to_dict(), "source": name, "pts": index / rate})
+            index += 1
+        return lines
+
+    with Detector(threads=1) as detector:
+        yield look
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", VIDEOS)
+def test_videos_in_which_nobody_lies_raise_no_alarm(seen, name):
+    lines = seen(name)
+    assert np.mean([len(line["persons"]) for line in lines]) >= VIDEOS[name]
+    assert _alarms(lines) == []
+
+
+def test_real_people_who_are_turned_to_the_floor_raise_one_alarm_each(seen):
+    standing = seen("two_people_1080p28")[0]
+    people = [np.array(person["keypoints"]) for person in standing["persons"]]
+    assert len(people) == 2
+    fallen = []
+    for side, person in zip((1, -1), people, strict=True):
+        feet = person[15:17, :2].mean(axis=0)
+        turned = (person[:, :2] - feet) @ np.array([[0, -side], [side, 0]]) + feet
+        fallen.append(np.column_stack([turned, person[:, 2]]))
+    events = _alarms([_line(t, people if t < 3 else fallen) for t in np.arange(0, 8, 0.1)])
+    assert [event["event"] for event in events] == ["fall", "fall", "over", "over"]
+    assert all(2.89 < event["start"] < 3.01 for event in events)
 
 
 def test_bending_down_and_sitting_are_no_falls():
