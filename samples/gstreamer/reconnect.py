@@ -23,7 +23,7 @@ def run(
 ) -> int:
     """Plays until the end, an error outside of the sources, `seconds` or Ctrl-C; the exit status.
 
-    `ended` is called before the sources end, for the streams that the caller feeds himself.
+    `ended` is called before the sources end, for streams that the caller feeds or joins himself.
     """
     loop, status = GLib.MainLoop(), [0]
     known: list[bool] = []

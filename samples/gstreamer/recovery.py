@@ -101,7 +101,6 @@ class Source:
             return
         Gst.util_set_object_arg(source, "protocols", "tcp")  # lost packets of UDP smear the picture
         source.set_property("latency", 200)
-        source.set_property("drop-on-latency", True)
         source.set_property("tcp-timeout", int(self.silence * 1e6))
         source.connect("select-stream", lambda _, __, caps: caps.get_structure(0).get_string("media") == "video")
 
