@@ -11,11 +11,11 @@ Importing this package needs neither GStreamer nor numpy::
 from pathlib import Path
 
 from posesdk.gst.availability import find_obstacle
-from posesdk.gst.unwinding import keep_exceptions_working
+from posesdk.gst.unwinding import prefer_libgcc
 
 __all__ = ["plugin_path", "register", "why_unavailable"]
 
-keep_exceptions_working()  # here, so that no module of the package can load GStreamer before
+prefer_libgcc()  # here, so that no module of the package can load GStreamer before
 
 
 def register() -> None:

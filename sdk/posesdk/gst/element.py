@@ -8,6 +8,7 @@ from typing import Any
 from posesdk.gst.bindings import GObject, Gst, GstBase, GstVideo
 from posesdk.gst.faults import ElementFault, SettingsFault, guarded, post_warning
 from posesdk.gst.settings import PROPERTIES, READY_ONLY
+from posesdk.gst.unwinding import exceptions_kept
 
 __all__ = ["CAPS", "LogocapPose"]
 
@@ -79,12 +80,15 @@ class LogocapPose(GstBase.BaseTransform):
     @guarded(False)
     def do_start(self) -> bool:
         """Loads the model."""
-        try:
-            from posesdk.gst.stream import PoseStream
-        except ImportError as error:
-            text = f"cannot start {self.get_name()}: a Python package is missing ({error}); run `pip install posesdk`"
-            raise ElementFault(Gst.LibraryError.INIT, f"{text} for the Python that runs this pipeline") from error
-        self._stream = PoseStream(self)
+        with exceptions_kept():
+            try:
+                from posesdk.gst.stream import PoseStream
+            except ImportError as error:
+                text = f"cannot start {self.get_name()}: a Python package is missing ({error}); run `pip install"
+                raise ElementFault(
+                    Gst.LibraryError.INIT, f"{text} posesdk` for the Python that runs this pipeline"
+                ) from error
+            self._stream = PoseStream(self)
         return True
 
     @guarded(False)
