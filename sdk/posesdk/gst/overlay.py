@@ -9,6 +9,7 @@ from typing import Any
 from posesdk.gst.bindings import GLib, GObject, Gst, GstBase, GstVideo
 from posesdk.gst.element import CAPS
 from posesdk.gst.faults import ElementFault, guarded
+from posesdk.gst.unwinding import exceptions_kept
 
 __all__ = ["LogocapOverlay"]
 
@@ -80,7 +81,8 @@ class LogocapOverlay(GstBase.BaseTransform):
     def do_start(self) -> bool:
         """Loads what draws."""
         try:
-            from posesdk.gst.painter import Painter
+            with exceptions_kept():
+                from posesdk.gst.painter import Painter
         except ImportError as error:
             text = f"cannot start {self.get_name()}: a Python package is missing ({error}); run `pip install posesdk`"
             raise ElementFault(Gst.LibraryError.INIT, f"{text} for the Python that runs this pipeline") from error
