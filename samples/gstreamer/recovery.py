@@ -102,10 +102,10 @@ class Source:
         Gst.util_set_object_arg(source, "protocols", "tcp")  # lost packets of UDP smear the picture
         source.set_property("latency", 200)
         source.set_property("tcp-timeout", int(self.silence * 1e6))
-        source.connect("select-stream", lambda _, __, caps: caps.get_structure(0).get_string("media") == "video")
+        source.connect("select-stream", lambda _, __, caps: "media=(string)video" in caps.to_string())
 
     def _link(self, pad: Gst.Pad, sink: Gst.Pad) -> None:
-        if not sink.is_linked() and pad.query_caps(None).get_structure(0).get_name() == "video/x-raw":
+        if not sink.is_linked() and pad.query_caps(None).to_string().startswith("video/x-raw"):
             pad.link(sink)
 
     def _watch(self, pad: Gst.Pad, info: Gst.PadProbeInfo, part: Gst.Bin, sync: Gst.Element) -> Gst.PadProbeReturn:
@@ -149,7 +149,8 @@ class Source:
 
     def _came(self, part: Gst.Bin) -> bool:
         if part is self._bin:
-            say(f"{self.name}: frames arrive" + (f" again (restart {self.restarts})" if self.restarts else ""))
+            if not (self.uri.startswith("file:") and self.restarts):
+                say(f"{self.name}: frames arrive" + (f" again (restart {self.restarts})" if self.restarts else ""))
             self.failures = 0
             self.pipeline.recalculate_latency()
         return False

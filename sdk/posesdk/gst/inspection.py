@@ -111,11 +111,20 @@ def _caps(caps: Any) -> Iterator[str]:
         yield "      ANY" if caps.is_any() else "      EMPTY"
         return
     for index in range(caps.get_size()):
-        structure, features = caps.get_structure(index), caps.get_features(index)
+        structure, features = _structure(caps, index), caps.get_features(index)
         plain = features is None or (not features.is_any() and features.is_equal(_SYSTEM_MEMORY))
         yield f"      {structure.get_name()}" + ("" if plain else f"({features.to_string()})")
         for name, text in _fields(structure):
             yield f"{name:>23}: {text}"
+
+
+def _structure(caps: Any, index: int) -> Any:
+    """One of the structures of caps; the bindings of GStreamer 1.26 give it to a `with` statement only."""
+    found = caps.get_structure(index)
+    if isinstance(found, Gst.Structure):
+        return found
+    with found as structure:
+        return structure
 
 
 def _fields(structure: Any) -> list[tuple[str, str]]:
