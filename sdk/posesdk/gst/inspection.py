@@ -173,7 +173,7 @@ def _kind(spec: Any, element: Any) -> str:
     kind = spec.value_type
     plain = kind.name in _NUMBERS or kind in (GObject.TYPE_BOOLEAN, GObject.TYPE_STRING) or kind.is_a(GObject.TYPE_ENUM)
     readable = plain and int(spec.flags) & int(GObject.ParamFlags.READABLE)
-    default = element.get_property(spec.name) if readable else getattr(spec, "default_value", None)
+    default: Any = element.get_property(spec.name) if readable else getattr(spec, "default_value", None)
     if kind.name in _NUMBERS:
         least, most, default = (_number(value) for value in (spec.minimum, spec.maximum, default))
         return f"{_NUMBERS[kind.name]}. Range: {least} - {most} Default: {default}"
