@@ -137,10 +137,15 @@ def read_lines(source: str) -> Iterator[str]:
     from paho.mqtt.client import Client
     from paho.mqtt.enums import CallbackAPIVersion
 
-    parts, messages = urlsplit(source), Queue[str]()
+    parts, (*_, topic), messages = urlsplit(source), source.split("/", 3), Queue[str]()
     client = Client(CallbackAPIVersion.VERSION2)
+
+    def subscribe(_client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+        print(f"broker: {reason}", file=sys.stderr, flush=True)
+        client.subscribe(topic, qos=1)
+
     client.username_pw_set(parts.username, parts.password)
-    client.on_connect = lambda *_: client.subscribe(parts.path[1:], qos=1)  # type: ignore[assignment]
+    client.on_connect = subscribe
     client.on_message = lambda _client, _data, message: messages.put(message.payload.decode())
     client.connect(parts.hostname or "localhost", parts.port or 1883)
     client.loop_start()
@@ -178,8 +183,10 @@ def main() -> int:
             for event in alarms[source].update(time, persons):
                 falls += event["event"] == "fall"
                 print(json.dumps({"source": source} | event), flush=True)
-    except (OSError, ImportError) as error:
+    except (OSError, ValueError) as error:
         parser.error(f"cannot read {options.source}: {error}")
+    except ImportError as error:
+        parser.error(f"{error}; MQTT needs paho-mqtt: pip install 'posesdk[mqtt]'")
     except KeyboardInterrupt:
         pass
     for source, alarm in alarms.items():

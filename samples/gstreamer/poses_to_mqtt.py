@@ -125,6 +125,8 @@ def connect(options: argparse.Namespace) -> Any:
     if secure:
         client.tls_set(ca_certs=options.ca)
     host, _, port = options.broker.partition(":")
+    if port and not port.isdecimal():
+        raise ValueError(f"expected HOST or HOST:PORT, got {options.broker!r}")
     client.reconnect_delay_set(1, 30)
     client.connect_async(host, int(port or (8883 if secure else 1883)), keepalive=15)
     return client
@@ -168,10 +170,14 @@ def main() -> int:
     options = parser.parse_args()
     if not re.fullmatch(r"[^/+#\s]+", options.stream_id):
         parser.error(f"--stream-id is a part of a topic, without / + # and blanks, got {options.stream_id!r}")
+    if re.fullmatch(r"[^:!\s]*[./][^:!\s]*", options.source) and not Path(options.source).is_file():
+        parser.error(f"{options.source}: no such file")
     try:
         client = connect(options)
-    except (ImportError, OSError, ValueError) as error:
-        parser.error(f"cannot prepare the connection to {options.broker}: {error} (paho-mqtt comes with posesdk[mqtt])")
+    except ImportError as error:
+        parser.error(f"{error}; MQTT needs paho-mqtt: pip install 'posesdk[mqtt]'")
+    except (OSError, ValueError) as error:
+        parser.error(f"cannot prepare the connection to {options.broker} {options.ca or ''}: {error}")
     outbox = Outbox(client, f"{options.prefix}/{options.stream_id}", qos=options.qos, size=options.queue)
     stop_as_interrupted()
     try:

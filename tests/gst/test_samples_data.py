@@ -5,7 +5,10 @@ import getpass
 import importlib.util
 import json
 import os
+import re
+import select
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -390,8 +393,45 @@ def test_encrypted_connection_needs_a_certificate_that_is_known(tmp_path):
 
 
 @needs_mqtt
-def test_topic_is_not_made_of_a_stream_id_with_a_wildcard():
-    assert "--stream-id is a part of a topic" in _run("poses_to_mqtt", "-", "--stream-id", "a/#").stderr
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["-", "--stream-id", "a/#"], "--stream-id is a part of a topic"),
+        (["-", "--broker", "localhost:http"], "expected HOST or HOST:PORT, got 'localhost:http'"),
+        (["-", "--ca", "/nowhere.pem"], "/nowhere.pem"),
+        (["/nowhere/video.mp4"], "/nowhere/video.mp4: no such file"),
+    ],
+)
+def test_mistakes_on_the_command_line_are_told(words, told):
+    done = _run("poses_to_mqtt", *words)
+    assert done.returncode == 2
+    assert told in done.stderr
+
+
+@needs_gstreamer
+@needs_mqtt
+def test_faults_of_the_pipeline_are_told(tmp_path):
+    words = ["--broker", Broker(tmp_path).address, "--patience", "0"]
+    unknown = _run("poses_to_mqtt", "nosuchelement ! identity", *words)
+    mode = _run("poses_to_mqtt", "videotestsrc num-buffers=3", "--mode", "quick", *words)
+    assert 'no element "nosuchelement"' in unknown.stderr
+    assert "expected one of auto, sync, skip, drop, got 'quick'" in mode.stderr
+    assert 0 not in (unknown.returncode, mode.returncode)
+
+
+@needs_mqtt
+def test_alarm_listens_to_mqtt(broker):
+    command = [sys.executable, str(SAMPLES / "fall_alarm.py"), f"mqtt://{broker.address}/posesdk/#"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": ENVIRONMENT}
+    with subprocess.Popen(command, **pipes) as process:
+        assert process.stderr.readline() == "broker: Success\n"
+        end = time.monotonic() + LIMIT
+        while not select.select([process.stdout], [], [], 0)[0] and time.monotonic() < end:
+            _run("poses_to_mqtt", "-", "--broker", broker.address, lines=_fall())  # again: it may listen from now on
+        assert json.loads(process.stdout.readline())["event"] == "fall"
+        process.send_signal(signal.SIGINT)
+        assert re.search(r"\d+ frames, \d+ fall", process.communicate(timeout=LIMIT)[1])
+        assert process.returncode == 0
 
 
 @needs_gstreamer
