@@ -260,6 +260,15 @@ class StandIn:
         self.relations.append((kind, first, second))
 
 
+def test_nobody_gives_no_detections(gst, monkeypatch):
+    from posesdk.gst import analytics
+
+    stand_in = StandIn()
+    monkeypatch.setattr(analytics, "_namespace", lambda: stand_in)
+    assert analytics.add_detections(gst.Buffer.new(), record_of(())) == []
+    assert (stand_in.entries, stand_in.relations) == ([], [])
+
+
 @pytest.mark.parametrize(("model", "tag"), [("tiny", "tiny/body-pose/two-fingers"), ("", "body-pose/two-fingers")])
 def test_keypoint_groups_hang_on_their_detections(gst, monkeypatch, model, tag):
     from posesdk.gst import analytics
