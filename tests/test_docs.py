@@ -21,6 +21,7 @@ PROGRAMS = {
     "posesdk-convert": "posesdk_converters.cli",
 }
 WITHOUT_SUBCOMMANDS = {"posesdk-convert"}
+GROUPS = {("posesdk", "gst")}
 CODE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 
@@ -50,6 +51,8 @@ def command_faults(command: str) -> list[str]:
     path = (program,)
     if words and program not in WITHOUT_SUBCOMMANDS and not words[0].startswith("-"):
         path = (program, words.pop(0))
+    if path in GROUPS and words:
+        path = (*path, words.pop(0))
     known = set(re.findall(r"(?<![\w-])--?[A-Za-z][\w-]*", _help(path)))
     used = [word.split("=")[0] for word in words if re.match(r"--?[A-Za-z]", word)]
     return [f"{' '.join(path)} has no {option}" for option in used if option not in known]
@@ -116,4 +119,5 @@ def test_readme_opens_with_the_demo_and_the_tests():
 
 
 def test_checker_finds_an_option_that_does_not_exist():
+    assert command_faults("posesdk gst launch 'fakesrc ! fakesink' --nosuch") == ["posesdk gst launch has no --nosuch"]
     assert command_faults("posesdk detect photo.jpg --no-such-option 3") == ["posesdk detect has no --no-such-option"]
