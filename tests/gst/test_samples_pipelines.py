@@ -1,5 +1,6 @@
 import contextlib
 import functools
+import gc
 import http.server
 import json
 import os
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from pathlib import Path
 
 import cv2
@@ -213,6 +215,42 @@ def test_waits_for_a_camera_double_up_to_the_longest(converted_bundle):
     assert program.lines == []
 
 
+def test_parts_that_were_replaced_are_freed(tmp_path, monkeypatch):
+    from posesdk.gst.bindings import GLib, Gst
+
+    monkeypatch.syspath_prepend(str(SAMPLES))
+    from recovery import Source
+
+    clip, freed = tmp_path / "clip.webm", []
+    writer = Gst.parse_launch(f"videotestsrc num-buffers=5 ! vp8enc deadline=1 ! webmmux ! filesink location={clip}")
+    writer.set_state(Gst.State.PLAYING)
+    assert writer.get_bus().timed_pop_filtered(PATIENCE_S * Gst.SECOND, Gst.MessageType.EOS)
+    writer.set_state(Gst.State.NULL)
+    pipeline, loop = Gst.parse_launch("queue name=entry ! fakesink async=false"), GLib.MainLoop()
+    source = Source(pipeline, pipeline.get_by_name("entry"), clip.as_uri(), loop=True)
+    build, restarts = source.start, 10
+
+    def counted():
+        if source.restarts >= restarts:
+            loop.quit()
+        build()
+        source._bin.weak_ref(freed.append, source.restarts)
+        return False
+
+    source.start = counted
+    pipeline.set_state(Gst.State.PLAYING)
+    counted()
+    end = GLib.timeout_add_seconds(PATIENCE_S, loop.quit)
+    loop.run()
+    GLib.source_remove(end)
+    source.ended = True
+    source._remove()
+    pipeline.set_state(Gst.State.NULL)
+    gc.collect()
+    assert source.frames >= 5 * restarts
+    assert len(freed) >= restarts  # the last one may still be held by a message
+
+
 def test_segments_hold_every_frame_of_the_file(broadcast):
     folder, poses = broadcast
     playlist = (folder / "playlist.m3u8").read_text()
@@ -236,6 +274,32 @@ def test_frames_of_segments_differ_from_the_file_where_people_are(broadcast, sha
             near[int(y) - 2 : int(y) + 3, int(x) - 2 : int(x) + 3] = True
     assert change[near].mean() > 8 * change[~near].mean()
     assert limb_pixels(drawn) > 1000 + limb_pixels(plain)
+
+
+def test_segments_have_no_hole_where_the_camera_was_away(camera, converted_bundle, tmp_path):
+    poses, playlist = tmp_path / "poses.jsonl", tmp_path / "www" / "playlist.m3u8"
+    options = ("--output", playlist.parent, "--poses", poses, "--segment", 1, "--fps", 15, "--keep", 0, "--port", 0)
+    camera.start()
+    with Program(
+        "rtsp_to_hls", camera.url, "--model", converted_bundle, "--mode", "skip", "--longest-wait", 1, *options
+    ) as program:
+        program.wait_for(lambda: program.heard("frames arrive"))
+        time.sleep(2.5)
+        camera.stop()
+        program.wait_for(lambda: program.heard("next try") >= 3)  # two seconds and more
+        camera.start()
+        program.wait_for(lambda: program.heard("frames arrive again"))
+        time.sleep(2.5)
+        address = re.search(r"open (http://\S+)", "".join(program.said))[1]
+        with urllib.request.urlopen(f"{address}playlist.m3u8", timeout=PATIENCE_S) as answer:
+            assert answer.headers["Content-Type"] == "application/vnd.apple.mpegurl"
+        program.process.send_signal(signal.SIGINT)
+        assert program.finish() == 0, program.said
+    lengths = [float(found) for found in re.findall(r"#EXTINF:([\d.]+)", playlist.read_text())]
+    assert len(lengths) >= 4
+    assert max(lengths) < 2
+    results = [json.loads(line)["stream"]["pts_ns"] for line in poses.read_text().splitlines()]
+    assert (results[-1] - results[0]) / 1e9 > sum(lengths) + 1  # the time away is in the poses' own times
 
 
 def test_page_plays_the_segments(broadcast, tmp_path):
