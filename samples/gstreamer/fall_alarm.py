@@ -90,9 +90,13 @@ class FallAlarm:
         self.hold, self.gap, self.score = hold, gap, score
         self.tracks: list[Track] = []
         self.people = 0
+        self.time: float | None = None
 
     def update(self, time: float, persons: list[dict[str, Any]]) -> list[Event]:
         """What happened in the frame of `time`; `persons` as in the JSON, the best first."""
+        if time == self.time:  # the poses of an earlier frame again, on a frame without its own (mode skip)
+            return []
+        self.time = time
         free = [track for track in self.tracks if 0 <= time - track.seen <= self.gap]
         events = [track.event("over") for track in self.tracks if track.told and track not in free]
         self.tracks = []
@@ -154,16 +158,15 @@ def read_lines(source: str) -> Iterator[str]:
 
 
 def frames(lines: Iterator[str]) -> Iterator[tuple[str, float, list[dict[str, Any]]]]:
-    """Source, time in seconds and persons of each line that holds new poses; complains about those it cannot use."""
+    """Source, time in seconds and persons of each line; complains about those it cannot use."""
     for number, line in enumerate(lines, 1):
         try:
             data = json.loads(line)
-            stream = data.get("stream", {"fresh": True, "pts_ns": None})
-            time = data["pts"] if stream["pts_ns"] is None else stream["pts_ns"] / 1e9
+            exact = data.get("stream", {}).get("pts_ns")
+            time = data["pts"] if exact is None else exact / 1e9
             if data["skeleton"] != "coco-17" or time is None:
                 raise ValueError("the rule needs the skeleton coco-17 and a time (pts), which pictures do not have")
-            if stream["fresh"]:  # else the poses of an earlier frame, which were judged with it
-                yield str(data["source"]), time, data["persons"]
+            yield str(data["source"]), time, data["persons"]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             print(f"line {number} is left out: {error!r}", file=sys.stderr)
 

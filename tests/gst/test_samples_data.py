@@ -105,6 +105,23 @@ def _points(person: np.ndarray) -> dict:
     return {index: (x, y) for index, (x, y, _) in enumerate(person.tolist())}
 
 
+@needs_gstreamer
+def test_alarm_reads_what_the_element_writes(shared, converted_bundle):
+    video = shared("data", "videos", "two_people_1080p28.mp4")
+    pipeline = (
+        f'filesrc location="{video}" ! decodebin ! videoconvert ! logocappose mode=sync model="{converted_bundle}" '
+        "! logocapposejson ! fdsink"
+    )
+    launch = [sys.executable, "-c", "from posesdk.cli import main; main()", "gst", "launch", "-q", pipeline]
+    with subprocess.Popen(launch, stdout=subprocess.PIPE, env=ENVIRONMENT) as source:
+        done = subprocess.run(
+            [sys.executable, str(SAMPLES / "fall_alarm.py")],
+            stdin=source.stdout, capture_output=True, text=True, timeout=LIMIT, env=ENVIRONMENT, check=False,
+        )  # fmt: skip
+    assert (source.returncode, done.returncode) == (0, 0)
+    assert done.stderr.startswith("72 frames, ")
+
+
 VIDEOS = {  # who is in them, and how many; nobody lies
     "empty_room_540p25": 0, "group_exercise_720p25": 4, "one_by_one_432p10": 0.5, "two_children_540p30": 1,
     "two_people_1080p28": 1,
@@ -194,9 +211,14 @@ def test_two_people_are_followed_apart():
 
 
 def test_stale_poses_are_not_judged_again():
-    lines = [_line(0.0, [_person(90.0)])]
-    lines += [_line(0.0, [_person(90.0)], fresh=False, age_ns=round(t * 1e9)) for t in np.arange(0.1, 9, 0.1)]
-    assert _alarms(lines) == []
+    stale = [_line(0.0, [_person(90.0)], fresh=False, age_ns=round(t * 1e9)) for t in np.arange(0, 9, 0.1)]
+    assert _alarms(stale) == []
+
+
+def test_poses_of_a_live_stream_are_judged_once_though_each_is_late():
+    """Mode skip: no frame carries its own poses, and some carry those of the frame before once more."""
+    late = [_line(line["pts"], [], fresh=False, age_ns=10**8) | {"persons": line["persons"]} for line in _fall()]
+    assert _alarms([line for line in late for _ in range(2)]) == _alarms(_fall())
 
 
 def test_two_cameras_are_judged_apart_and_a_camera_that_starts_again_too():
