@@ -257,3 +257,101 @@ def test_without_gstreamer_the_commands_end_with_code_3_and_the_remedy(monkeypat
         done = gst(*words)
         assert done.exit_code == 3
         assert "apt-get install python3-gst-1.0" in done.stderr
+
+
+@pytest.fixture
+def pipeline():
+    """A live pipeline that has no end of its own."""
+    from posesdk.gst.launch import parse_pipeline
+
+    made = parse_pipeline(["videotestsrc is-live=true ! fakesink name=out"])
+    yield made
+    from posesdk.gst.bindings import Gst
+
+    made.set_state(Gst.State.NULL)
+
+
+def test_pipeline_that_loses_its_clock_is_paused_and_played_again(pipeline):
+    from posesdk.gst.bindings import GLib, Gst
+    from posesdk.gst.launch import LaunchOptions, launch
+
+    states = []
+    change = pipeline.set_state
+    pipeline.set_state = lambda state: (states.append(state), change(state))[1]
+    messages = [Gst.Message.new_clock_lost(pipeline, Gst.SystemClock.obtain()), Gst.Message.new_eos(pipeline)]
+    # The main context has its turn, too: some elements live on it.
+    GLib.timeout_add(50, lambda: bool(messages) and (pipeline.get_bus().post(messages.pop(0)), True)[1])
+    assert launch(pipeline, LaunchOptions(quiet=True)) == 0
+    names = [state.value_nick for state in states]
+    assert names == ["paused", "playing", "paused", "playing", "null"]
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("videotestsrc is-live=true", ["paused", "playing", "null"]),
+        ("videotestsrc", ["paused", "playing", "paused", "playing", "null"]),
+    ],
+    ids=["live", "file"],
+)
+def test_pipeline_rests_while_it_fills_its_queues_unless_it_is_live(source, expected):
+    from posesdk.gst.bindings import GLib, Gst
+    from posesdk.gst.launch import LaunchOptions, launch, parse_pipeline
+
+    made = parse_pipeline([f"{source} ! fakesink sync=true"])
+    states = []
+    change = made.set_state
+    made.set_state = lambda state: (states.append(state), change(state))[1]
+    percents = [40, 70, 100]
+
+    def act() -> bool:
+        message = Gst.Message.new_buffering(made, percents.pop(0)) if percents else Gst.Message.new_eos(made)
+        return made.get_bus().post(message) and message.type != Gst.MessageType.EOS
+
+    GLib.timeout_add(100, act)
+    assert launch(made, LaunchOptions(quiet=True)) == 0
+    assert [state.value_nick for state in states] == expected
+
+
+def test_state_that_an_element_asks_for_is_set(pipeline):
+    from posesdk.gst.bindings import GLib, Gst
+    from posesdk.gst.launch import LaunchOptions, launch
+
+    asked = [Gst.Message.new_request_state(pipeline, Gst.State.PAUSED)]
+    seen = []
+
+    def act() -> bool:
+        if asked:
+            pipeline.get_bus().post(asked.pop())
+            return True
+        if pipeline.target_state != Gst.State.PAUSED:
+            return True
+        seen.append(pipeline.target_state)
+        pipeline.get_bus().post(Gst.Message.new_eos(pipeline))
+        return False
+
+    GLib.timeout_add(50, act)
+    assert launch(pipeline, LaunchOptions(quiet=True)) == 0
+    assert seen
+
+
+def test_element_that_refuses_to_start_and_says_nothing_is_a_failure(capsys):
+    from posesdk.gst.bindings import Gst
+    from posesdk.gst.launch import LaunchOptions, launch
+
+    class Silent(Gst.Bin):
+        def do_change_state(self, transition):
+            return Gst.StateChangeReturn.FAILURE
+
+    made = Gst.Pipeline.new(None)
+    made.add(Silent())
+    assert launch(made, LaunchOptions()) == 1
+    assert "does not start, and no element says why" in capsys.readouterr().err
+
+
+def test_decoder_that_is_missing_is_named_with_its_package(capsys):
+    from posesdk.gst.bindings import Gst
+    from posesdk.gst.bus_faults import report_plugin_missing
+
+    report_plugin_missing(Gst.Structure.from_string('missing-plugin, name=(string)"H.264 (High Profile) decoder"')[0])
+    assert "H.264 (High Profile) decoder; run: apt-get install gstreamer1.0-libav" in capsys.readouterr().err
