@@ -206,12 +206,12 @@ def test_camera_that_falls_silent_is_left_and_found_again(camera, converted_bund
 
 def test_waits_for_a_camera_double_up_to_the_longest(converted_bundle):
     with Program(
-        "reconnect", "rtsp://127.0.0.1:9/none", "--model", converted_bundle, "--longest-wait", 3, "--seconds", 12
+        "reconnect", "rtsp://127.0.0.1:9/none", "--model", converted_bundle, "--longest-wait", 2, "--seconds", 7
     ) as program:
-        program.wait_for(lambda: program.heard("next try") >= 4)
+        program.wait_for(lambda: program.heard("next try") >= 3)
         assert program.finish() == 0
     waits = [re.search(r"next try in (\d+) s", line)[1] for line in program.said if "next try" in line]
-    assert waits[:4] == ["1", "2", "3", "3"]
+    assert waits[:3] == ["1", "2", "2"]
     assert program.lines == []
 
 
