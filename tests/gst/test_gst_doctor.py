@@ -351,7 +351,7 @@ def test_missing_libpython_is_told_with_three_remedies(system, tmp_path, monkeyp
         library.write_bytes(content)
         tool = tmp_path / "bin" / "gst-inspect-1.0"
         tool.parent.mkdir()
-        complaint = f"Couldn't g_module_open libpython. Reason: {name.decode()}: cannot open shared object file"
+        complaint = f"plugin_init: Couldn't load libpython. Reason: {name.decode()}: cannot open shared object file"
         tool.write_text(f'#!/bin/sh\necho "{complaint}" >&2\nexit 1\n', "utf-8")
         tool.chmod(0o755)
         monkeypatch.setenv("PATH", f"{tool.parent}:/usr/bin:/bin")

@@ -8,6 +8,7 @@ import pytest
 
 import posesdk.gst
 from posesdk.gst import plugin_path, why_unavailable
+from posesdk.gst.plugin_loader import loader_library
 
 reason = why_unavailable()
 pytestmark = pytest.mark.skipif(reason is not None, reason=reason or "")
@@ -16,14 +17,14 @@ NAMES = ["logocappose", "logocapposejson", "logocapoverlay"]
 HEAVY = ("numpy", "cv2", "onnxruntime", "openvino", "pydantic")
 
 
-def python(script: str, **variables) -> str:
+def python(script: str) -> str:
     done = subprocess.run(
         [sys.executable, "-c", script],
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
-        env={**os.environ, **variables},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -60,13 +61,14 @@ def loader(tmp_path) -> dict[str, str]:
     """Variables for a GStreamer that knows the core, video tests and Python's loader, from a registry of its own."""
     from posesdk.gst.bindings import Gst
 
-    folder = Path(Gst.Registry.get().find_plugin("coreelements").get_filename()).parent
-    if not (folder / "libgstpython.so").exists() or shutil.which("gst-launch-1.0") is None:
+    python = loader_library()
+    if python is None or shutil.which("gst-launch-1.0") is None:
         pytest.skip("needs gstreamer1.0-python3-plugin-loader and gstreamer1.0-tools")
     system = tmp_path / "plugins"
     system.mkdir()
-    for name in ("coreelements", "python", "videotestsrc"):
-        (system / f"libgst{name}.so").symlink_to(folder / f"libgst{name}.so")
+    plugins = [Gst.Registry.get().find_plugin(name) for name in ("coreelements", "videotestsrc")]
+    for file in (python, *(Path(plugin.get_filename()) for plugin in plugins)):
+        (system / file.name).symlink_to(file)
     site = Path(sys.prefix) / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
     return {
         **os.environ,
