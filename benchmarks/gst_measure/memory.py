@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import posesdk.gst
-from gst_measure.camera import FPS, Camera, load_pictures, source_launch
+from gst_measure.camera import FPS, NEWEST_FEW, Camera, load_pictures, source_launch
 from gst_measure.pipelines import start, wait_for_end
 from posesdk.gst.bindings import Gst
 
@@ -82,7 +82,7 @@ def _everything(index: int, model: str) -> str:
     named = f'model="{model}"' if model else ""
     pose = f"logocappose name=pose {named} mode=skip instance-id=shared draw=true attach=all messages=true"
     return (
-        f"{source_launch('camera')} ! {pose} stream-id=camera{index} ! tee name=t "
+        f"{source_launch('camera', NEWEST_FEW)} ! {pose} stream-id=camera{index} ! tee name=t "
         "t. ! queue ! logocapposejson ! filesink location=/dev/null "
         "t. ! queue ! fakesink sync=false"
     )
