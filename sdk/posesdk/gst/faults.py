@@ -6,12 +6,13 @@ end without poses, or wait forever for a state that never comes.
 
 import functools
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from posesdk.gst.bindings import GLib, Gst
 
-__all__ = ["ElementFault", "SettingsFault", "guarded", "post_error", "post_warning"]
+__all__ = ["ElementFault", "SettingsFault", "guarded", "importing", "post_error", "post_warning"]
 
 Result = TypeVar("Result")
 
@@ -46,6 +47,19 @@ def guarded(failed: Result) -> Callable[[Callable[..., Result]], Callable[..., R
         return boundary
 
     return decorate
+
+
+@contextmanager
+def importing(element: Any) -> Iterator[None]:
+    """A package that an import inside does not find becomes an ElementFault that names it, and the remedy."""
+    try:
+        yield
+    except ImportError as error:
+        raise ElementFault(
+            Gst.LibraryError.INIT,
+            f"cannot start {element.get_name()}: a Python package is missing ({error}); run `pip install posesdk` for "
+            "the Python that runs this pipeline",
+        ) from error
 
 
 def post_error(element: Any, error: BaseException) -> None:
