@@ -279,8 +279,14 @@ def test_pipeline_that_loses_its_clock_is_paused_and_played_again(pipeline):
     change = pipeline.set_state
     pipeline.set_state = lambda state: (states.append(state), change(state))[1]
     messages = [Gst.Message.new_clock_lost(pipeline, Gst.SystemClock.obtain()), Gst.Message.new_eos(pipeline)]
-    # The main context has its turn, too: some elements live on it.
-    GLib.timeout_add(50, lambda: bool(messages) and (pipeline.get_bus().post(messages.pop(0)), True)[1])
+
+    def act() -> bool:  # the main context has its turn, too: some elements live on it
+        if len(messages) == 2 and pipeline.current_state != Gst.State.PLAYING:
+            return True
+        pipeline.get_bus().post(messages.pop(0))
+        return bool(messages)
+
+    GLib.timeout_add(50, act)
     assert launch(pipeline, LaunchOptions(quiet=True)) == 0
     names = [state.value_nick for state in states]
     assert names == ["paused", "playing", "paused", "playing", "null"]
@@ -305,6 +311,8 @@ def test_pipeline_rests_while_it_fills_its_queues_unless_it_is_live(source, expe
     percents = [40, 70, 100]
 
     def act() -> bool:
+        if len(percents) == 3 and made.current_state != Gst.State.PLAYING:
+            return True
         message = Gst.Message.new_buffering(made, percents.pop(0)) if percents else Gst.Message.new_eos(made)
         return made.get_bus().post(message) and message.type != Gst.MessageType.EOS
 
@@ -321,7 +329,7 @@ def test_state_that_an_element_asks_for_is_set(pipeline):
     seen = []
 
     def act() -> bool:
-        if asked:
+        if asked and pipeline.current_state == Gst.State.PLAYING:
             pipeline.get_bus().post(asked.pop())
             return True
         if pipeline.target_state != Gst.State.PAUSED:
