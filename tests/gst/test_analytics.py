@@ -20,13 +20,6 @@ BOXES = [[10, 21, 20, 21], [0, 100, 31, 140], None]
 """INSIDE spans 10.9 to 30.0 and 21.1 to 41.5 where the first pixel spans 0 to 1; CUT ends at the frame."""
 
 
-@pytest.fixture
-def gst():
-    from posesdk.gst.bindings import Gst
-
-    return Gst
-
-
 def record_of(people=(INSIDE, CUT, OUTSIDE), width=320, height=240, model="tiny", skeleton=HAND):
     from posesdk.gst.record import PoseRecord
 

@@ -1,9 +1,8 @@
 """Which frames leave `logocappose` while its model is busy: modes auto, sync, skip and drop. No test sleeps."""
 
-import json
-
 import pytest
 
+from element_output import push, record_of, stats_of
 from posesdk.gst import why_unavailable
 
 reason = why_unavailable()
@@ -12,26 +11,9 @@ pytestmark = pytest.mark.skipif(reason is not None, reason=reason or "")
 FRAME = 1_000_000_000 // 30
 
 
-def record_of(buffer):
-    from posesdk.gst.meta import record_from_buffer
-
-    return record_from_buffer(buffer)
-
-
-def stats_of(one):
-    return json.loads(one.element.get_property("stats"))
-
-
 def counts_of(one):
     counts = stats_of(one)
     return tuple(counts[name] for name in ("frames", "inferred", "skipped", "dropped"))
-
-
-def push(one, picture, pts=0, **more):
-    from posesdk.gst.bindings import Gst
-
-    flow = one.push(picture, pts, **more)
-    assert flow == Gst.FlowReturn.OK, [message.parse_error() for message in one.messages(Gst.MessageType.ERROR)]
 
 
 @pytest.fixture
