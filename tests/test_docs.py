@@ -31,18 +31,30 @@ def _blocks(text: str, *languages: str) -> list[str]:
 
 
 def _shell_lines(page: Path) -> list[str]:
-    blocks = [block.replace("\\\n", " ") for block in _blocks(page.read_text("utf-8"), "sh")]
-    return [line for block in blocks for line in block.splitlines() if line.strip()]
+    """What a reader types: the lines of `sh` blocks, and those of `console` blocks behind a `$`."""
+    text = page.read_text("utf-8").replace("\\\n", " ")
+    typed = [line for block in _blocks(text, "sh") for line in block.splitlines()]
+    shown = [line for block in _blocks(text, "console") for line in block.splitlines()]
+    return [line for line in (*typed, *(line[2:] for line in shown if line.startswith("$ "))) if line.strip()]
 
 
-COMMANDS = sorted(
-    {
-        shlex.join(words)
-        for page in PAGES
-        for line in _shell_lines(page)
-        if (words := shlex.split(line, comments=True)) and words[0] in PROGRAMS
-    }
-)
+def commands_of(page: Path) -> list[list[str]]:
+    """The words of every command of ours; in a shell's pipe each counts."""
+    commands = [words for line in _shell_lines(page) for words in _split(line)]
+    return [words for words in commands if words and words[0] in PROGRAMS]
+
+
+def _split(line: str) -> list[list[str]]:
+    commands: list[list[str]] = [[]]
+    for word in shlex.split(line, comments=True):
+        if word in ("|", "&&", ";", ">", "2>"):
+            commands.append([])
+        else:
+            commands[-1].append(word)
+    return commands
+
+
+COMMANDS = sorted({shlex.join(words) for page in PAGES for words in commands_of(page)})
 
 
 def command_faults(command: str) -> list[str]:

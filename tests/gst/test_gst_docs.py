@@ -14,15 +14,20 @@ pytestmark = pytest.mark.skipif(reason is not None, reason=reason or "")
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 GUIDE = (DOCS / "gstreamer.md").read_text("utf-8")
-CODE = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PAGES = (DOCS.parent / "README.md", DOCS / "cli.md", DOCS / "gstreamer.md", DOCS / "gstreamer-samples.md")
+CODE = re.compile(r"^```(?:sh|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 STAND_INS = {"nvv4l2decoder": "openh264dec", "nvvidconv": "videoconvert"}
 """For elements that a Jetson alone has."""
 
 
 def pipelines() -> list[str]:
-    lines = [line for block in CODE.findall(GUIDE) for line in block.replace("\\\n", " ").splitlines()]
-    commands = [shlex.split(line, comments=True) for line in lines]
-    return [words[-1] for words in commands if words[:3] == ["posesdk", "gst", "launch"]]
+    """What follows `posesdk gst launch`, but for pipelines whose beginning is left to the reader."""
+    blocks = [block for page in PAGES for block in CODE.findall(page.read_text("utf-8"))]
+    lines = [line.removeprefix("$ ") for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    launched = [line for line in lines if line.startswith("posesdk gst launch ")]
+    words = [shlex.split(line, comments=True) for line in launched]
+    found = [next(word for word in command[3:] if not word.startswith("-")) for command in words]
+    return [pipeline for pipeline in found if not pipeline.startswith("...")]
 
 
 @pytest.fixture(autouse=True)
