@@ -4,7 +4,6 @@ import gc
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import weakref
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from loader_check import need_the_loader
 from posesdk.gst import why_unavailable
 
 reason = why_unavailable()
@@ -125,6 +125,31 @@ def test_stopping_while_the_model_is_busy_ends_when_that_frame_does(playing, pic
     pushed()
 
 
+@pytest.mark.parametrize("mode", ["sync", "skip", "drop"])
+def test_a_listener_may_stop_the_element(playing, picture, in_background, eventually, mode):
+    from posesdk.gst.bindings import Gst
+
+    one, changes = playing(mode=mode), []
+    one.element.connect("poses", lambda element, pts, text: changes.append(element.set_state(Gst.State.NULL)))
+    in_background(one.push, picture(), 0)()
+    eventually(lambda: changes == [Gst.StateChangeReturn.SUCCESS])
+    assert one.messages(Gst.MessageType.ERROR) == []
+
+
+def test_a_listener_may_stop_the_element_while_the_end_waits_for_it(playing, picture, model, in_background, eventually):
+    from posesdk.gst.bindings import Gst
+
+    one, changes = playing(mode="skip"), []
+    one.element.connect("poses", lambda element, pts, text: changes.append(element.set_state(Gst.State.NULL)))
+    model.hold()
+    one.push(picture(), 0)
+    model.wait_until_busy()
+    ended = in_background(one.send, Gst.Event.new_eos())
+    model.free()
+    ended()
+    eventually(lambda: changes == [Gst.StateChangeReturn.SUCCESS])
+
+
 def test_stopping_drops_what_waits_for_the_model(playing, picture, model, in_background):
     from posesdk.gst.bindings import Gst
 
@@ -211,8 +236,7 @@ def plain(tmp_path, converted_bundle):
     """`plain(program, *arguments)`: GStreamer's own program finds the elements by the path of their shims."""
     import posesdk.gst
 
-    if shutil.which("gst-launch-1.0") is None:
-        pytest.skip("needs gst-launch-1.0: apt-get install gstreamer1.0-tools")
+    need_the_loader()
     python = str(Path(sys.executable).parent)
 
     def run(name, *arguments, **environment):
@@ -221,8 +245,6 @@ def plain(tmp_path, converted_bundle):
             [name, *arguments], tmp_path, GST_PLUGIN_PATH=str(posesdk.gst.plugin_path()), PATH=path, **environment
         )
 
-    if "logocappose" not in run("gst-inspect-1.0", "python").stdout:
-        pytest.skip("needs GStreamer's plugin loader: apt-get install gstreamer1.0-python3-plugin-loader")
     return run
 
 

@@ -81,15 +81,16 @@ class Worker:
         if job is not None:
             job.discard()
 
-    def drain(self, client: object) -> None:
-        """Returns when nothing of the client waits or runs and the callbacks of its futures have returned.
+    def drain(self, client: object, timeout: float | None = None) -> bool:
+        """Returns True when nothing of the client waits or runs and the callbacks of its futures have returned; False
+        after `timeout` seconds.
 
         On the worker's own thread, so in such a callback, it returns at once: it would wait for itself.
         """
         if threading.current_thread() is self._thread:
-            return
+            return True
         with self._changed:
-            self._changed.wait_for(lambda: client not in self._slots and client not in self._running)
+            return self._changed.wait_for(lambda: client not in self._slots and client not in self._running, timeout)
 
     def leave(self, client: object) -> None:
         """Takes no more jobs of the client, discards the one that waits, and waits for the one that runs."""

@@ -28,6 +28,9 @@ DROPPED = Gst.FlowReturn.CUSTOM_SUCCESS
 FALLBACK_INTERVAL_NS = 33_333_333
 """Between the frames of a stream that does not say."""
 
+GLANCE_S = 0.1
+"""How long the streaming thread waits for poses before it looks whether the element is being stopped."""
+
 
 class PoseStream:
     """Frames in, poses out; `process` is called by the streaming thread, and results may arrive in the model's thread.
@@ -89,8 +92,12 @@ class PoseStream:
         self._since_discont = 0
 
     def drain(self) -> None:
-        """Returns when the poses of every frame that was taken are out. Raises what went wrong with them."""
-        self._client.drain()
+        """Returns when the poses of every frame that was taken are out, or nobody wants them any more.
+
+        Raises what went wrong with them.
+        """
+        while not self._client.drain(GLANCE_S) and not self._is_given_up():
+            pass
         self._raise_fault()
 
     def close(self) -> None:
@@ -121,7 +128,7 @@ class PoseStream:
         return Gst.FlowReturn.OK
 
     def _infer(self, buffer: Any) -> bool:
-        """Hands a frame to the model and waits for its poses, but in mode skip; False where a flush ended the wait.
+        """Hands a frame to the model and waits for its poses, but in mode skip; False where a flush or a stop ended it.
 
         It waits for what `_receive` sets: a future wakes who waits for it before it runs its callbacks.
         """
@@ -129,10 +136,16 @@ class PoseStream:
         self._submit(buffer, arrived)
         if self._mode == "skip":
             return True
-        if not self._flushing:
-            arrived.wait()
+        while not self._is_given_up() and not arrived.wait(GLANCE_S):
+            pass
         self._raise_fault()
-        return not self._flushing
+        return arrived.is_set() and not self._flushing
+
+    def _is_given_up(self) -> bool:
+        """Whether a flush or the end of the run goes on: it waits for the streaming thread, which must not wait then
+        for a listener that has caused it.
+        """
+        return self._flushing or not self._element.sinkpad.is_active()
 
     def _raise_fault(self) -> None:
         with self._lock:
