@@ -1,5 +1,5 @@
 import os
-import shutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import posesdk.gst
+from loader_check import need_the_loader
 from posesdk.gst import plugin_path, why_unavailable
 from posesdk.gst.plugin_loader import loader_library
 
@@ -14,6 +15,7 @@ reason = why_unavailable()
 pytestmark = pytest.mark.skipif(reason is not None, reason=reason or "")
 
 NAMES = ["logocappose", "logocapposejson", "logocapoverlay"]
+INSPECTION = Path(__file__).with_name("logocappose.inspect.txt")
 HEAVY = ("numpy", "cv2", "onnxruntime", "openvino", "pydantic")
 
 
@@ -61,9 +63,8 @@ def loader(tmp_path) -> dict[str, str]:
     """Variables for a GStreamer that knows the core, video tests and Python's loader, from a registry of its own."""
     from posesdk.gst.bindings import Gst
 
+    need_the_loader()
     python = loader_library()
-    if python is None or shutil.which("gst-launch-1.0") is None:
-        pytest.skip("needs gstreamer1.0-python3-plugin-loader and gstreamer1.0-tools")
     system = tmp_path / "plugins"
     system.mkdir()
     plugins = [Gst.Registry.get().find_plugin(name) for name in ("coreelements", "videotestsrc")]
@@ -91,11 +92,24 @@ def test_shims_show_every_element_to_the_plugin_loader(loader):
         assert "Python plugin" in done.stdout or "loader for plugins written in python" in done.stdout
 
 
+SOURCE = "videotestsrc num-buffers=2 ! video/x-raw,format=RGB,width=320,height=240"
+
+
+def gst_launch(pipeline: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return run("gst-launch-1.0", "-m", *pipeline.split(), env=env)
+
+
 def test_plain_gst_launch_finds_people_with_the_default_model(loader):
-    pipeline = "videotestsrc num-buffers=2 ! video/x-raw,format=RGB,width=320,height=240 ! logocappose ! fakesink"
-    done = run("gst-launch-1.0", *pipeline.split(), env=loader)
+    done = gst_launch(f"{SOURCE} ! logocappose messages=true ! fakesink", loader)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("logocappose, json=") == 2
     assert "Got EOS from element" in done.stdout
+
+
+def test_plain_gst_launch_names_a_model_that_is_not_there(loader):
+    done = gst_launch(f"{SOURCE} ! logocappose model=/nowhere/x.posebundle ! fakesink", loader)
+    assert done.returncode != 0
+    assert "/nowhere/x.posebundle" in done.stderr
 
 
 def test_element_is_there_without_numpy_and_the_bus_names_the_package(loader, tmp_path):
@@ -104,10 +118,25 @@ def test_element_is_there_without_numpy_and_the_bus_names_the_package(loader, tm
     hidden.mkdir()
     (hidden / "numpy.py").write_text("raise ModuleNotFoundError(\"No module named 'numpy'\", name='numpy')\n", "utf-8")
     loader["PYTHONPATH"] = os.pathsep.join([str(hidden), loader["PYTHONPATH"]])
-    done = run("gst-inspect-1.0", "--exists", "logocappose", env=loader)
-    assert done.returncode == 0, done.stderr
-    pipeline = "videotestsrc num-buffers=2 ! video/x-raw,format=RGB ! logocappose ! fakesink"
-    done = run("gst-launch-1.0", *pipeline.split(), env=loader)
+    done = run("gst-inspect-1.0", "logocappose", env=loader)
+    assert "Filter/Analyzer/Video" in done.stdout, done.stderr
+    done = gst_launch(f"{SOURCE} ! logocappose ! fakesink", loader)
     assert done.returncode != 0
-    assert "ERROR: from element /GstPipeline:pipeline0/GstLogocapPose:logocappose0" in done.stdout + done.stderr
-    assert "numpy" in done.stdout + done.stderr
+    assert done.stderr.count("ERROR: from element") == 1
+    assert "ERROR: from element /GstPipeline:pipeline0/GstLogocapPose:logocappose0" in done.stderr
+    assert "numpy" in done.stderr
+    assert "pip install posesdk" in done.stderr
+
+
+def test_gst_inspect_shows_what_it_did_before(loader, tmp_path):
+    shown = normalised(run("gst-inspect-1.0", "logocappose", env=loader).stdout)
+    new = tmp_path / INSPECTION.name
+    new.write_text(shown)
+    assert shown == INSPECTION.read_text(), f"where the change is meant: cp {new} {INSPECTION}"
+
+
+def normalised(text):
+    """Without the plugin, which is the loader's and names its version, and without GStreamer's way of indenting."""
+    text = text[: text.index("Plugin Details")] + text[text.index("GObject\n") :]
+    lines = (re.sub(r"[ \t]+", " ", line).strip() for line in text.splitlines())
+    return "".join(f"{line}\n" for line in lines if line)
