@@ -212,3 +212,31 @@ def test_the_tracer_of_leaks_finds_none(converted_bundle, tmp_path):
     leaks = [line for line in done.stderr.splitlines() if "object-alive" in line and "type-name" in line]
     alive = [found.group(1) for line in leaks if (found := re.search(r"type-name=\(string\)(\w+)", line))]
     assert alive == []
+
+
+LEAVING = """
+import sys, time
+import posesdk.gst
+posesdk.gst.register()
+from posesdk.gst.bindings import Gst
+pipeline = Gst.parse_launch(
+    "videotestsrc ! video/x-raw,width=640,height=480 ! logocappose name=finder draw=true mode=" + sys.argv[2]
+    + " model=" + sys.argv[1] + " ! logocapoverlay ! fakesink"
+)
+heard = []
+pipeline.get_by_name("finder").connect("poses", lambda element, pts, text: heard.append(pts))
+pipeline.set_state(Gst.State.PLAYING)
+until = time.monotonic() + 30
+while len(heard) < 3 and time.monotonic() < until:
+    time.sleep(0.01)
+sys.exit(3 if len(heard) >= 3 else 1)
+"""
+
+
+@pytest.mark.parametrize("mode", ["sync", "skip", "drop"])
+def test_a_program_may_end_while_its_pipeline_plays(converted_bundle, mode):
+    words = [sys.executable, "-c", LEAVING, str(converted_bundle), mode]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    for _ in range(3):
+        done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=60, check=False)
+        assert (done.returncode, done.stderr) == (3, "")

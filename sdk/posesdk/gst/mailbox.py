@@ -6,6 +6,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from posesdk.gst.leaving import stop_at_the_end
 from posesdk_runtimes.errors import RuntimeFault
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Worker:
         self._closed = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
+        stop_at_the_end(self)
 
     def join(self, client: object) -> None:
         """Lets a client submit frames."""
@@ -101,6 +103,10 @@ class Worker:
 
     def close(self) -> None:
         """Discards what waits and ends the thread, after what runs; on the thread itself it does not wait for that."""
+        self.stop(None)
+
+    def stop(self, timeout: float | None) -> None:
+        """As `close`, but returns after `timeout` seconds even if the thread still runs."""
         with self._changed:
             self._closed = True
             self._clients.clear()
@@ -110,7 +116,7 @@ class Worker:
         for job in waiting:
             job.discard()
         if threading.current_thread() is not self._thread:
-            self._thread.join()
+            self._thread.join(timeout)
 
     def _run(self) -> None:
         try:

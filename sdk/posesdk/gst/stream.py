@@ -12,6 +12,7 @@ from posesdk.gst.frames import draw_on, to_bgr
 from posesdk.gst.latency import LatencyReport, is_live
 from posesdk.gst.lateness import Lateness
 from posesdk.gst.layout import Layout, layout_of
+from posesdk.gst.leaving import at_work, has_begun
 from posesdk.gst.meta import attach_record
 from posesdk.gst.opening import attached_kinds, open_model
 from posesdk.gst.record import PoseRecord
@@ -107,6 +108,10 @@ class PoseStream:
 
     def process(self, buffer: Any) -> Any:
         """Attaches poses to a frame, draws them, and says whether it goes on."""
+        with at_work() as may_work:
+            return self._process(buffer) if may_work else Gst.FlowReturn.FLUSHING
+
+    def _process(self, buffer: Any) -> Any:
         if self._info is None:
             raise ElementFault(Gst.StreamError.WRONG_TYPE, "a frame came before its format; put videoconvert upstream")
         self._raise_fault()
@@ -142,10 +147,10 @@ class PoseStream:
         return arrived.is_set() and not self._flushing
 
     def _is_given_up(self) -> bool:
-        """Whether a flush or the end of the run goes on: it waits for the streaming thread, which must not wait then
-        for a listener that has caused it.
+        """Whether a flush, or the end of the run or of the program goes on: it waits for the streaming thread, which
+        must not wait then for a listener that has caused it.
         """
-        return self._flushing or not self._element.sinkpad.is_active()
+        return self._flushing or has_begun() or not self._element.sinkpad.is_active()
 
     def _raise_fault(self) -> None:
         with self._lock:
