@@ -73,8 +73,12 @@ def test_single_element_runs_until_it_fails():
         ("videotestsrc ! logocappose interval=0 ! fakesink", 2, "property 'interval'"),
         ("videotestsrc ! logocappose score-threshold=7 ! fakesink", 2, "posesdk gst inspect ELEMENT"),
         ("videotestsrc ! logocapose ! fakesink", 2, "is logocappose meant?"),
-        ("audiotestsrc ! logocappose ! fakesink", 2, "put videoconvert before it"),
-        ("videotestsrc ! video/x-raw,format=Y42B ! logocapoverlay ! fakesink", 2, "put videoconvert before it"),
+        ("audiotestsrc ! logocappose ! fakesink", 2, "logocappose takes raw video alone: put videoconvert before it"),
+        (
+            "videotestsrc ! video/x-raw,format=Y42B ! logocapoverlay ! fakesink",
+            2,
+            "logocapoverlay takes raw video alone",
+        ),
         ("videotestsrc ! video/x-raw(memory:NVMM) ! logocappose ! fakesink", 2, "nvvidconv"),
     ],
 )

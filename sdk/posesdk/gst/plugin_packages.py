@@ -46,10 +46,10 @@ def advice_for(message: str) -> str:
     named = re.search(r'no element "([^"]+)"', message)
     if named is not None:
         return _advice_for_element(named[1])
-    if re.search(r"could not link .*\blogocap(pose|overlay)\d* *(,|$)", message):
+    if linked := re.search(r"could not link .*\b(logocappose|logocapoverlay)\d* *(,|$)", message):
         if "memory:" in message:
-            return "; it takes frames in ordinary memory: copy them out first, on a Jetson with nvvidconv"
-        return "; put videoconvert before it, and decodebin before that for what is encoded: it takes raw video alone"
+            return f"; {linked[1]} takes frames in ordinary memory: copy them out first, on a Jetson with nvvidconv"
+        return f"; {linked[1]} takes raw video alone: put videoconvert before it, behind decodebin for what is encoded"
     package = next((package for kind, package in _KINDS.items() if kind in message and "decoder" in message), None)
     return f"; run: apt-get install {_GSTREAMER}{package}" if package else ""
 
