@@ -115,6 +115,7 @@ def _with_hashes(change, contents):
     [
         ({"mode": "fast"}, "settings", ("mode", "fast", "skip")),
         ({"attach": "custom+everything"}, "settings", ("attach", "everything", "roi")),
+        ({"attach": "none+custom"}, "settings", ("attach", "none+custom")),
         ({"options": "colour=red"}, "settings", ("options", "colour=red", "variant")),
         ({"options": "batch=none"}, "settings", ("batch", "none")),
         ({"runtime": "abacus"}, "settings", ("abacus", "onnxruntime")),
