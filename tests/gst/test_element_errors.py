@@ -117,6 +117,7 @@ def _with_hashes(change, contents):
         ({"attach": "custom+everything"}, "settings", ("attach", "everything", "roi")),
         ({"attach": "none+custom"}, "settings", ("attach", "none+custom")),
         ({"options": "colour=red"}, "settings", ("options", "colour=red", "variant")),
+        ({"options": "batch=2,batch=3"}, "settings", ("batch", "twice", "'2'", "'3'")),
         ({"options": "batch=none"}, "settings", ("batch", "none")),
         ({"runtime": "abacus"}, "settings", ("abacus", "onnxruntime")),
         ({"precision": "fp64"}, "settings", ("fp64",)),

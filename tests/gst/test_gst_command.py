@@ -72,6 +72,7 @@ def test_single_element_runs_until_it_fails():
         ("rtspsrc location=rtsp://127.0.0.1:9/no-such ! fakesink", 6, "Could not open resource"),
         ("videotestsrc ! logocappose interval=0 ! fakesink", 2, "property 'interval'"),
         ("videotestsrc ! logocappose score-threshold=7 ! fakesink", 2, "posesdk gst inspect ELEMENT"),
+        ("videotestsrc ! logocappose stats=x ! fakesink", 2, "'stats'"),
         ("videotestsrc ! logocapose ! fakesink", 2, "is logocappose meant?"),
         ("audiotestsrc ! logocappose ! fakesink", 2, "logocappose takes raw video alone: put videoconvert before it"),
         (

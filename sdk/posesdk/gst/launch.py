@@ -36,7 +36,7 @@ class LaunchOptions:
 def parse_pipeline(words: Sequence[str]) -> Any:
     """The pipeline (Gst.Pipeline) of one text, or of the words that a shell made of it. Raises ValueError.
 
-    A value out of its property's range is such an error, too: GStreamer warns of it, and goes on with the default.
+    So is a value out of its property's range, or for one that is read only: GStreamer warns, and goes on without it.
     """
     with warnings.catch_warnings(record=True) as complaints:  # what becomes of GLib's
         warnings.simplefilter("always")
@@ -45,8 +45,8 @@ def parse_pipeline(words: Sequence[str]) -> Any:
         except GLib.Error as error:
             raise ValueError(f"cannot make the pipeline: {error.message}{advice_for(error.message)}") from error
     for text in (str(complaint.message) for complaint in complaints):
-        if "out of range for property" in text:
-            raise ValueError(f"cannot make the pipeline: {text}; `posesdk gst inspect ELEMENT` prints the range")
+        if "out of range for property" in text or "is not writable" in text:
+            raise ValueError(f"cannot make the pipeline: {text}; `posesdk gst inspect ELEMENT` prints what it takes")
         show_line(f"posesdk: warning: {text}", err=True)
     if isinstance(parsed, Gst.Pipeline):
         return parsed
