@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from loader_check import need_the_loader
 from posesdk.gst import availability, doctor_findings, plugin_loader, plugin_path, why_unavailable
 from posesdk.gst.availability import find_obstacle, gi_minors
 from posesdk.gst.doctor_findings import examine_gstreamer, examine_loader
@@ -249,15 +250,9 @@ def gst_inspect(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["gst-inspect-1.0", *words], capture_output=True, text=True, timeout=60, check=False)
 
 
-def fits_the_loader() -> bool:
-    name = plugin_loader.libpython_name(plugin_loader.loader_library()) or ""
-    return f"3.{sys.version_info.minor}" in name
-
-
 @needs_loader
 def test_loader_that_works_is_ok_and_env_names_what_is_left(system, monkeypatch):
-    if not fits_the_loader():
-        pytest.skip("the loader is made for another Python than this one")
+    need_the_loader()
     told = examine_loader()
     assert (told.state, told.advice) == ("ok", "")
     assert 'eval "$(posesdk gst env)"' in told.detail
@@ -270,8 +265,7 @@ def test_loader_that_works_is_ok_and_env_names_what_is_left(system, monkeypatch)
 
 @needs_loader
 def test_python_without_the_packages_is_told_with_the_environment_to_activate(system, monkeypatch):
-    if not fits_the_loader():
-        pytest.skip("the loader is made for another Python than this one")
+    need_the_loader()
     monkeypatch.setenv("PYTHONPATH", "")
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     told = examine_loader()
@@ -289,6 +283,7 @@ def test_python_of_another_minor_first_on_path_blacklists_the_loader_for_good(sy
     python = other_python()
     if python is None:
         pytest.skip("needs a second Python")
+    need_the_loader()
     subprocess.run([python, "-m", "venv", "--without-pip", tmp_path / "other"], check=True, timeout=60)
     path, packages = os.environ["PATH"], os.environ["PYTHONPATH"]
     monkeypatch.setenv("PATH", f"{tmp_path / 'other' / 'bin'}:{path}")
@@ -313,8 +308,7 @@ def test_python_of_another_minor_first_on_path_blacklists_the_loader_for_good(sy
 @needs_loader
 def test_element_that_failed_once_and_is_remembered_as_missing_is_told(system, monkeypatch, tmp_path):
     """The registry of a shim that failed at import, put in the place of the one that is asked."""
-    if not fits_the_loader():
-        pytest.skip("the loader is made for another Python than this one")
+    need_the_loader()
     monkeypatch.setenv("GST_PLUGIN_PATH", str(plugin_path()))
     monkeypatch.setattr(doctor_findings, "cached", lambda element: "missing")
     told = examine_loader()
@@ -325,6 +319,7 @@ def test_element_that_failed_once_and_is_remembered_as_missing_is_told(system, m
 
 @needs_loader
 def test_remembered_failure_is_seen_in_a_copy_of_the_registry(system, monkeypatch, tmp_path):
+    need_the_loader()
     shim = tmp_path / "ours" / "python" / "broken.py"
     shim.parent.mkdir(parents=True)
     shim.write_text("import nothing_of_that_name\n", "utf-8")
