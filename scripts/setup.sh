@@ -78,10 +78,10 @@ install_python_packages() {
     torch=$(grep -m1 '^torch==' constraints.txt)
     touch "$unfinished"
     say "installing the Python packages (a few minutes the first time)"
-    # By its exact pin and before everything else: a range would fetch the CUDA build and gigabytes beside it.
-    "${pip[@]}" ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} --no-deps "$torch"
     # tensorrt_rtx is built here, and distributions' setuptools of a venv is too old for that, or absent.
     "${pip[@]}" -c constraints.txt hatchling editables setuptools
+    # By its exact pin and before what depends on it: a range would fetch the CUDA build and gigabytes beside it.
+    "${pip[@]}" ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} --no-deps "$torch"
     "${pip[@]}" -c constraints.txt --no-build-isolation -e ".[dev]"
     rm -f "$unfinished"
 }
