@@ -39,7 +39,7 @@ class Tile:
     uri: str
     x: int
     y: int
-    source: Source | None = None
+    source: Source = field(init=False)
     poses: int = 0
     people: int = 0
     seen: tuple[float, int, int] = field(default_factory=lambda: (time.monotonic(), 0, 0))

@@ -62,7 +62,7 @@ def play(options: argparse.Namespace, outbox: Outbox) -> int:
     return launch(pipeline, LaunchOptions(quiet=True))
 
 
-def main() -> int:
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", help="a file, a URI, a pipeline up to raw video, - for JSON lines on standard input")
     parser.add_argument("--model", default="", help="bundle or name of a model [the default model]")
@@ -82,12 +82,17 @@ def main() -> int:
     if re.fullmatch(r"[^:!\s]*[./][^:!\s]*", options.source) and not Path(options.source).is_file():
         parser.error(f"{options.source}: no such file")
     try:
-        client = connect(options)
+        options.client = connect(options)
     except ImportError as error:
         parser.error(f"{error}; MQTT needs paho-mqtt: pip install 'posesdk[mqtt]'")
     except (OSError, ValueError) as error:
         parser.error(f"cannot prepare the connection to {options.broker} {options.ca or ''}: {error}")
-    outbox = Outbox(client, f"{options.prefix}/{options.stream_id}", qos=options.qos, size=options.queue)
+    return options
+
+
+def main() -> int:
+    options = parse()
+    outbox = Outbox(options.client, f"{options.prefix}/{options.stream_id}", qos=options.qos, size=options.queue)
     stop_as_interrupted()
     try:
         if options.source == "-":
