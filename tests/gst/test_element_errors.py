@@ -43,7 +43,7 @@ def assert_does_not_start(one, expected, *words):
     assert (domain, code) == kind(expected)
     for word in words:
         assert word in text
-    assert "Traceback" in debug
+    assert "Traceback" not in debug  # gst-launch-1.0 prints it, and the text says all
     assert one.stop() == Gst.StateChangeReturn.SUCCESS
 
 

@@ -63,9 +63,16 @@ def importing(element: Any) -> Iterator[None]:
 
 
 def post_error(element: Any, error: BaseException) -> None:
-    """Posts an exception as ERROR: of the kind that it names, else STREAM / FAILED; its traceback as debug text."""
-    code = error.code if isinstance(error, ElementFault) else Gst.StreamError.FAILED
-    debug = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    """Posts an exception as ERROR: of the kind that it names, else STREAM / FAILED.
+
+    The debug text of an ElementFault is the kind of what caused it, for its own text says all; of others, a traceback.
+    """
+    if isinstance(error, ElementFault):
+        code, cause = error.code, error.__cause__
+        debug = "" if cause is None else f"{type(cause).__module__}.{type(cause).__qualname__}"
+    else:
+        code = Gst.StreamError.FAILED
+        debug = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     element.post_message(Gst.Message.new_error(element, _gerror(code, str(error) or repr(error)), debug))
 
 
