@@ -133,6 +133,7 @@ def test_a_listener_may_stop_the_element_while_the_end_waits_for_it(playing, pic
     model.free()
     ended()
     eventually(lambda: changes == [Gst.StateChangeReturn.SUCCESS])
+    assert one.messages(Gst.MessageType.ERROR) == []
 
 
 def test_stopping_drops_what_waits_for_the_model(playing, picture, model, in_background):
@@ -239,4 +240,6 @@ def test_a_program_may_end_while_its_pipeline_plays(converted_bundle, mode):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     for _ in range(3):
         done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=60, check=False)
-        assert (done.returncode, done.stderr) == (3, "")
+        # A library under OpenVINO complains so in containers without /sys.
+        said = [line for line in done.stderr.splitlines() if not line.startswith("hwloc/")]
+        assert (done.returncode, said) == (3, [])
