@@ -29,9 +29,7 @@ def register() -> None:
         raise EnvironmentFault(f"cannot use GStreamer from this Python: {reason}")
     from posesdk.gst.bindings import Gst
     from posesdk.gst.factories import FACTORIES
-    from posesdk.gst.noise import mute_floating_complaint
 
-    mute_floating_complaint()
     for name, rank, element in FACTORIES:
         if not Gst.Element.register(None, name, rank, element):
             raise EnvironmentFault(f"GStreamer refused to register the element {name}; run: posesdk doctor")
