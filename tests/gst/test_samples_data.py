@@ -396,6 +396,7 @@ def test_broker_tells_of_a_publisher_that_died(broker, inbox):
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, env=ENVIRONMENT) as process:
         inbox.wait_for("posesdk/camera/status", "online")
         process.kill()
+        assert process.wait(20) < 0  # it said nothing itself
         inbox.wait_for("posesdk/camera/status", "offline")
 
 
