@@ -3,6 +3,7 @@
 # Never fails: it says what is missing, and the tests that need it are skipped. Quick and silent when all is there.
 #
 #   scripts/gstreamer.sh VENV
+#   scripts/gstreamer.sh --missing   prints the packages that are missing, and does nothing
 #
 #   GI   the system's folder of the module gi (default: Debian's)
 set -euo pipefail
@@ -66,6 +67,10 @@ print("cpython-%d%d" % sys.version_info[:2], sysconfig.get_path("purelib"))')
     say "linked $gi into $venv"
 }
 
+if [ "$venv" = --missing ]; then
+    missing_packages
+    exit
+fi
 if command -v dpkg-query >/dev/null && command -v apt-get >/dev/null; then
     missing=$(missing_packages)
     [ -z "$missing" ] || install_packages "$missing"

@@ -41,7 +41,8 @@ install_system_packages() {
     can_load libEGL.so.1 && can_load libGL.so.1 || missing+=(libegl1 libgl1 libegl-mesa0 libgl1-mesa-dri)
     [ ${#missing[@]} -eq 0 ] && return
     if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
-        say "not installed: ${missing[*]}. This needs root and apt; run: sudo apt-get install ${missing[*]}"
+        say "not installed: ${missing[*]}. This needs root and apt; with what GStreamer needs:" \
+            "sudo apt-get install --no-install-recommends ${missing[*]} $(scripts/gstreamer.sh --missing)"
         return
     fi
     say "installing ${missing[*]} with apt"
@@ -77,9 +78,10 @@ install_python_packages() {
     torch=$(grep -m1 '^torch==' constraints.txt)
     touch "$unfinished"
     say "installing the Python packages (a few minutes the first time)"
-    # By its exact pin and before everything else: a range would fetch the CUDA build and gigabytes beside it.
+    # tensorrt_rtx is built here, and distributions' setuptools of a venv is too old for that, or absent.
+    "${pip[@]}" -c constraints.txt hatchling editables setuptools
+    # By its exact pin and before what depends on it: a range would fetch the CUDA build and gigabytes beside it.
     "${pip[@]}" ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} --no-deps "$torch"
-    "${pip[@]}" -c constraints.txt hatchling editables
     "${pip[@]}" -c constraints.txt --no-build-isolation -e ".[dev]"
     rm -f "$unfinished"
 }

@@ -21,6 +21,7 @@ PROGRAMS = {
     "posesdk-convert": "posesdk_converters.cli",
 }
 WITHOUT_SUBCOMMANDS = {"posesdk-convert"}
+GROUPS = {("posesdk", "gst")}
 CODE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 
@@ -30,18 +31,30 @@ def _blocks(text: str, *languages: str) -> list[str]:
 
 
 def _shell_lines(page: Path) -> list[str]:
-    blocks = [block.replace("\\\n", " ") for block in _blocks(page.read_text("utf-8"), "sh")]
-    return [line for block in blocks for line in block.splitlines() if line.strip()]
+    """What a reader types: the lines of `sh` blocks, and those of `console` blocks behind a `$`."""
+    text = page.read_text("utf-8").replace("\\\n", " ")
+    typed = [line for block in _blocks(text, "sh") for line in block.splitlines()]
+    shown = [line for block in _blocks(text, "console") for line in block.splitlines()]
+    return [line for line in (*typed, *(line[2:] for line in shown if line.startswith("$ "))) if line.strip()]
 
 
-COMMANDS = sorted(
-    {
-        shlex.join(words)
-        for page in PAGES
-        for line in _shell_lines(page)
-        if (words := shlex.split(line, comments=True)) and words[0] in PROGRAMS
-    }
-)
+def commands_of(page: Path) -> list[list[str]]:
+    """The words of every command of ours; in a shell's pipe each counts."""
+    commands = [words for line in _shell_lines(page) for words in _split(line)]
+    return [words for words in commands if words and words[0] in PROGRAMS]
+
+
+def _split(line: str) -> list[list[str]]:
+    commands: list[list[str]] = [[]]
+    for word in shlex.split(line, comments=True):
+        if word in ("|", "&&", ";", ">", "2>"):
+            commands.append([])
+        else:
+            commands[-1].append(word)
+    return commands
+
+
+COMMANDS = sorted({shlex.join(words) for page in PAGES for words in commands_of(page)})
 
 
 def command_faults(command: str) -> list[str]:
@@ -50,6 +63,8 @@ def command_faults(command: str) -> list[str]:
     path = (program,)
     if words and program not in WITHOUT_SUBCOMMANDS and not words[0].startswith("-"):
         path = (program, words.pop(0))
+    if path in GROUPS and words:
+        path = (*path, words.pop(0))
     known = set(re.findall(r"(?<![\w-])--?[A-Za-z][\w-]*", _help(path)))
     used = [word.split("=")[0] for word in words if re.match(r"--?[A-Za-z]", word)]
     return [f"{' '.join(path)} has no {option}" for option in used if option not in known]
@@ -116,4 +131,5 @@ def test_readme_opens_with_the_demo_and_the_tests():
 
 
 def test_checker_finds_an_option_that_does_not_exist():
+    assert command_faults("posesdk gst launch 'fakesrc ! fakesink' --nosuch") == ["posesdk gst launch has no --nosuch"]
     assert command_faults("posesdk detect photo.jpg --no-such-option 3") == ["posesdk detect has no --no-such-option"]

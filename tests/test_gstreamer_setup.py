@@ -57,13 +57,18 @@ class Machine:
         (self.gi / "__init__.py").touch()
         (self.gi / f"_gi.{tag}-x86_64-linux-gnu.so").touch()
 
-    def set_up(self) -> str:
+    def run(self, argument) -> tuple[str, str]:
         environment = {"PATH": str(self.bin), "GI": str(self.gi)}
         done = subprocess.run(
-            [SCRIPT, self.venv], env=environment, capture_output=True, text=True, timeout=60, check=False
+            [SCRIPT, argument], env=environment, capture_output=True, text=True, timeout=60, check=False
         )
-        assert (done.returncode, done.stdout) == (0, ""), done.stderr
-        return done.stderr
+        assert done.returncode == 0, done.stderr
+        return done.stdout, done.stderr
+
+    def set_up(self) -> str:
+        printed, said = self.run(self.venv)
+        assert printed == "", said
+        return said
 
     @property
     def calls(self) -> list[str]:
@@ -101,6 +106,13 @@ def test_without_root_the_command_is_printed_and_not_run(machine):
     machine.install([name for name in PACKAGES if name != "mosquitto"])
     assert "sudo apt-get install --no-install-recommends mosquitto" in machine.set_up()
     assert machine.calls == []
+
+
+def test_what_is_missing_is_printed_for_a_command_and_nothing_is_installed(machine):
+    machine.install([name for name in PACKAGES if name not in ("mosquitto", "python3-gst-1.0")])
+    assert machine.run("--missing") == ("python3-gst-1.0 mosquitto ", "")
+    assert machine.calls == []
+    assert not (machine.site / "gi").exists()
 
 
 def test_apt_that_fails_stops_nothing_and_is_not_asked_again_at_once(machine):

@@ -1,6 +1,7 @@
 """Imports only go down: runtimes < sdk < training < converters < samples; torch and its like stay off the device."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,17 @@ def test_imports_of_every_module_go_down(package):
     assert modules, f"no module of {package} was read"
     found = {str(path.relative_to(ROOT)): bad for path in modules if (bad := faults(path.read_text("utf-8"), package))}
     assert not found
+
+
+def test_gstreamer_stays_in_its_package():
+    """But for the command line and doctor, where a user asks for it by name."""
+    users = set()
+    for path in (path for package in ("posesdk_runtimes", "posesdk") for path in SOURCES[package].rglob("*.py")):
+        source = path.read_text("utf-8")
+        names = {name for node in ast.walk(ast.parse(source)) for name in _imported(node)}
+        if "gi" in names or re.search(r"(?:from|import) posesdk\.gst\b", source):
+            users.add(path.relative_to(ROOT).parts[2])
+    assert users == {"gst", "cli.py", "doctor.py"}
 
 
 @pytest.mark.parametrize(

@@ -158,6 +158,24 @@ def test_a_missing_picture_is_one_clear_line_and_exit_code_6(installation):
     assert "Traceback" not in done.stderr
 
 
+def test_pipeline_without_gstreamers_bindings_ends_with_code_3_and_the_remedy(installation):
+    done = installation.run("posesdk", "gst", "launch", "fakesrc ! fakesink")
+    assert done.returncode == 3, done.stderr
+    assert "python3-gst-1.0" in done.stderr
+    assert "Traceback" not in done.stderr
+    doctor = installation.run("posesdk", "doctor")
+    assert "missing GStreamer: Python finds no module gi" in doctor.stdout, doctor.stderr
+
+
+def test_path_of_the_elements_is_that_of_the_installed_package(installation):
+    done = installation.run("posesdk", "gst", "env")
+    assert done.returncode == 0, done.stderr
+    folder = Path(done.stdout.strip().partition("=")[2].partition(os.pathsep)[0])
+    assert folder.is_relative_to(installation.site)
+    shims = {path.stem for path in (folder / "python").iterdir() if path.suffix == ".py"}
+    assert shims == {"logocappose", "logocapposejson", "logocapoverlay"}
+
+
 @pytest.mark.parametrize(
     ("command", "extra"),
     [

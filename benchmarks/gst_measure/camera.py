@@ -11,14 +11,18 @@ from posesdk.gst.bindings import GLib, Gst
 
 FPS = 30
 WIDTH, HEIGHT = 1280, 720
+NEWEST_FEW = "max-bytes=0 max-buffers=4 leaky-type=downstream"
 IN_MEMORY = 90
 """Pictures that are kept: 3 s, over and over; I420, as decoders and cameras give them, so 1.4 MB each."""
 
 
-def source_launch(name: str) -> str:
-    """The appsrc that a `Camera` feeds: like a jitter buffer, it neither blocks nor throws away."""
+def source_launch(name: str, waiting: str = "max-bytes=0") -> str:
+    """The appsrc that a `Camera` feeds: like a jitter buffer, it neither blocks nor throws away.
+
+    With `waiting` of `NEWEST_FEW` it throws away, as a camera of its own does: nothing piles up.
+    """
     caps = f"video/x-raw,format=I420,width={WIDTH},height={HEIGHT},framerate={FPS}/1"
-    return f"appsrc name={name} is-live=true format=time max-bytes=0 block=false caps={caps}"
+    return f"appsrc name={name} is-live=true format=time block=false {waiting} caps={caps}"
 
 
 def load_pictures(video: Path) -> list[Any]:

@@ -35,4 +35,5 @@ def _processor() -> str:
         return platform.machine()
     name = re.search(r"model name\s*: (.*)", text)
     extras = [flag for flag in ("avx512_vnni", "avx_vnni") if re.search(rf"\b{flag}\b", text)]
-    return " with ".join([name[1] if name else platform.machine(), *extras])
+    title = name[1] if name else platform.machine()
+    return f"{title} with {' and '.join(extras)}" if extras else title

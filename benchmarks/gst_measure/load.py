@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import posesdk.gst
+from gst_measure.alone import detector_alone
 from gst_measure.camera import FPS, Camera, load_pictures, source_launch
 from gst_measure.pipelines import start, wait_for_end
 from gst_measure.probes import StreamProbe
@@ -36,6 +37,10 @@ class Settings:
 def measure(scenario: Scenario, settings: Settings) -> dict[str, Any]:
     """Runs a scenario in this process; an error on a bus ends it."""
     posesdk.gst.register()
+    if scenario.alone:
+        return detector_alone(
+            settings.empty_video, settings.seconds, settings.int8 if scenario.int8 else settings.model
+        )
     with ExitStack() as stack:
         if scenario.slow:
             stack.enter_context(slowed(settings.slow_ms))

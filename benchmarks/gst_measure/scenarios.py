@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One pipeline around `logocappose`; `element` "" is the same without it."""
+    """One pipeline around `logocappose`; `element` "" is the same without it, `alone` the Detector without any."""
 
     name: str
     title: str
@@ -16,6 +16,7 @@ class Scenario:
     streams: int = 1
     empty: bool = False
     rtsp: bool = False
+    alone: bool = False
 
 
 LEAKY = "queue leaky=downstream max-size-buffers=1 max-size-bytes=0 max-size-time=0 !"
@@ -43,5 +44,7 @@ SCENARIOS = (
     Scenario("idle-without", "no element", "", empty=True),
     Scenario("idle", "skip", "logocappose mode=skip", empty=True),
     Scenario("idle-int8", "skip, int8", "logocappose mode=skip", int8=True, empty=True),
+    Scenario("idle-detector", "no pipeline: a Detector, 30 a second", empty=True, alone=True),
+    Scenario("idle-detector-int8", "the same, int8", int8=True, empty=True, alone=True),
     Scenario("rtsp", "skip, VP8 by RTSP over TCP", "logocappose mode=skip", rtsp=True),
 )

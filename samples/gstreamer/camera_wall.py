@@ -39,7 +39,7 @@ class Tile:
     uri: str
     x: int
     y: int
-    source: Source | None = None
+    source: Source = field(init=False)
     poses: int = 0
     people: int = 0
     seen: tuple[float, int, int] = field(default_factory=lambda: (time.monotonic(), 0, 0))
@@ -55,7 +55,7 @@ class Tile:
             self.text = f"{rate:.0f} fps, poses {looked:.0f}/s, people {self.people}"
         else:
             away = now - self.source.last_frame
-            self.text = "ended" if self.source.ended else f"no picture since {away:.0f} s" if frames else "waiting"
+            self.text = "ended" if self.source.ended else f"no picture for {away:.0f} s" if frames else "waiting"
 
 
 def place_tiles(sources: list[str], width: int, height: int) -> tuple[list[Tile], int, int]:
@@ -94,12 +94,12 @@ def describe(tiles: list[Tile], options: argparse.Namespace, size: tuple[int, in
     rate = f"framerate={options.fps}/1"
     board = (
         f"appsrc name=board is-live=true do-timestamp=true format=time max-bytes=20000000 "
-        f"caps=video/x-raw,format=BGR,width={size[0]},height={size[1]},{rate} ! videoconvert ! wall.sink_0"
+        f"caps=video/x-raw,format=BGR,width={size[0]},height={size[1]},{rate} ! queue ! videoconvert ! wall.sink_0"
     )
     # Format and colors are held: the compositor would take those of the first picture, and change them with the next.
     caps = f"video/x-raw,format=I420,colorimetry=bt709,width={size[0]},height={size[1]},{rate}"
     wall = f"compositor name=wall background=black {' '.join(pads)} ! {caps}"
-    return " ".join([f"{wall} ! queue ! {sink}", board, *branches])
+    return " ".join([f"{wall} ! queue name=end ! {sink}", board, *branches])
 
 
 def output(options: argparse.Namespace) -> str:
@@ -144,19 +144,21 @@ def play(pipeline: Gst.Pipeline, tiles: list[Tile], options: argparse.Namespace,
         tile.source = Source(pipeline, entry, tile.uri, name=tile.name, pace=True, loop=options.loop, **patience)
         pipeline.get_by_name(f"pose{index}").connect("poses", heard, tile)
 
+    def end() -> None:
+        """Behind the compositor: tiles would vanish one by one."""
+        pipeline.get_by_name("end").get_static_pad("sink").send_event(Gst.Event.new_eos())
+
     def refresh() -> bool:
         for index, tile in enumerate(tiles):
             tile.update()
             wall.get_static_pad(f"sink_{index + 1}").set_property("alpha", 1.0 if tile.source.alive else DIM)
         feed.emit("push-buffer", Gst.Buffer.new_wrapped(paint_board(tiles, board)))
         if all(tile.source.ended for tile in tiles):
-            feed.emit("end-of-stream")
+            end()
         return True
 
     GLib.timeout_add(500, refresh)
-    return run(
-        pipeline, [tile.source for tile in tiles], seconds=options.seconds, ended=lambda: feed.emit("end-of-stream")
-    )
+    return run(pipeline, [tile.source for tile in tiles], seconds=options.seconds, ended=end)
 
 
 def heard(_: Gst.Element, __: int, line: str, tile: Tile) -> None:

@@ -5,7 +5,7 @@
     python samples/gstreamer/fall_alarm.py mqtt://broker/posesdk/+/poses
 
 A fall gives {"event": "fall", "end": null, ...} as soon as it is sure, and {"event": "over", ...} when it has ended.
-It needs Python alone, and paho-mqtt to read from MQTT. The rule is `lies` and `FallAlarm`.
+It needs Python alone, and paho-mqtt to read from MQTT. The rule is `lies` and `Fall`.
 """
 
 import argparse
@@ -15,152 +15,86 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import hypot
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-Point = tuple[float, float]
-Box = tuple[float, float, float, float]
+from people import Box, Follower, Points, box_of, middle
+from pose_lines import frames
+
 Event = dict[str, Any]
 
-SHOULDERS, HIPS, KNEES, ANKLES = (5, 6), (11, 12), (13, 14), (15, 16)
-"""Keypoints of the skeleton coco-17."""
 LOW = 0.75
 """Lengths of the torso that ankles (or knees) may be below the hips of somebody who lies; of who stands it is 1.3."""
-SAME_PERSON = 0.3
-"""Part of the smaller box that two frames' boxes of a person share at least; the box turns over in a fall."""
 
 
-@dataclass
-class Track:
-    """A person followed from frame to frame; `lying`: seconds that lying down adds and being up takes away."""
-
-    person: int
-    box: Box
-    seen: float
-    judged: float
-    lying: float = 0.0
-    start: float = 0.0
-    end: float = 0.0
-    told: bool = False
-
-    def event(self, name: str) -> Event:
-        end = None if name == "fall" else self.end
-        return {"event": name, "person": self.person, "start": self.start, "end": end, "box": list(self.box)}
-
-
-def middle(points: dict[int, Point], pair: tuple[int, int]) -> Point | None:
-    """Between the left and the right keypoint, or the one that is visible."""
-    found = [points[index] for index in pair if index in points]
-    return (sum(x for x, _ in found) / len(found), sum(y for _, y in found) / len(found)) if found else None
-
-
-def box_of(points: dict[int, Point]) -> Box:
-    xs, ys = zip(*points.values(), strict=True)
-    return min(xs), min(ys), max(xs), max(ys)
-
-
-def shared(a: Box, b: Box) -> float:
-    """The part of the smaller box that lies in the other one."""
-    across, along = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    smaller = min((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b))
-    return max(across, 0) * max(along, 0) / smaller if smaller > 0 else 0.0
-
-
-def lies(points: dict[int, Point]) -> bool | None:
+def lies(points: Points) -> bool | None:
     """Whether a person lies: torso nearer to level than to upright, body wider than high, hips as low as the legs.
 
     None where shoulders or hips are not visible. Someone who bends down has a level torso, but hips high above the
     ankles; someone who sits on the floor has low hips, but an upright torso.
     """
-    shoulders, hips = middle(points, SHOULDERS), middle(points, HIPS)
+    shoulders, hips = middle(points, 5, 6), middle(points, 11, 12)
     if shoulders is None or hips is None:
         return None
     across, along = abs(hips[0] - shoulders[0]), abs(hips[1] - shoulders[1])
     left, top, right, bottom = box_of(points)
-    legs = middle(points, ANKLES) or middle(points, KNEES)
+    legs = middle(points, 15, 16) or middle(points, 13, 14)  # ankles, knees
     low = legs is None or legs[1] - hips[1] < LOW * hypot(across, along)
     return across > along and right - left > bottom - top and low
 
 
-class FallAlarm:
-    """Follows the people of one camera. All times are seconds of the stream, not of the clock."""
+@dataclass
+class Fall:
+    """Of one person: told after `hold` seconds of `lying`, to which lying adds and from which being up takes away."""
 
-    def __init__(self, hold: float = 2.0, gap: float = 1.0, score: float = 0.05) -> None:
-        self.hold, self.gap, self.score = hold, gap, score
-        self.tracks: list[Track] = []
-        self.people = 0
+    hold: float
+    judged: float
+    box: Box
+    lying: float = 0.0
+    start: float = 0.0
+    end: float = 0.0
+    told: bool = False
 
-    def update(self, time: float, persons: list[dict[str, Any]]) -> list[Event]:
-        """What happened in the frame of `time`; `persons` as in the JSON, the best first."""
-        free = [track for track in self.tracks if 0 <= time - track.seen <= self.gap]
-        events = [track.event("over") for track in self.tracks if track.told and track not in free]
-        self.tracks = []
-        for person in persons:
-            points = {i: (x, y) for i, (x, y, score) in enumerate(person["keypoints"]) if score >= self.score}
-            if points:
-                track = self.follow(free, box_of(points), time)
-                events += self.judge(track, time, lies(points))
-        self.tracks += free
-        return events
-
-    def follow(self, free: list[Track], box: Box, time: float) -> Track:
-        shares = [shared(track.box, box) for track in free]
-        if max(shares, default=0) >= SAME_PERSON:
-            track = free.pop(shares.index(max(shares)))
-        else:
-            self.people += 1
-            track = Track(self.people, box, time, time)
-        self.tracks.append(track)
-        track.box, track.seen = box, time
-        return track
-
-    def judge(self, track: Track, time: float, lying: bool | None) -> list[Event]:
+    def update(self, time: float, points: Points, gap: float) -> bool:
+        """Whether the fall begins or ends in the frame of `time`, seconds of the stream; `told` says which."""
+        self.box, lying = box_of(points), lies(points)
         if lying is None:
-            return []
-        step, track.judged = min(time - track.judged, self.gap), time
+            return False
+        step, self.judged = min(time - self.judged, gap), time
         if lying:
-            track.start, track.end = track.start if track.lying else time - step, time
-        track.lying = min(max(track.lying + (step if lying else -step), 0), self.hold)
-        was, track.told = track.told, track.lying >= self.hold or (track.told and track.lying > 0)
-        return [] if was == track.told else [track.event("fall" if track.told else "over")]
+            self.start, self.end = self.start if self.lying else time - step, time
+        self.lying = min(max(self.lying + (step if lying else -step), 0), self.hold)
+        before, self.told = self.told, self.lying >= self.hold or (self.told and self.lying > 0)
+        return before != self.told
 
 
-def read_lines(source: str) -> Iterator[str]:
-    """Lines of standard input ("-") or of a file, or the messages of mqtt://[user:password@]host[:port]/topic."""
-    if not source.startswith("mqtt://"):
-        with sys.stdin if source == "-" else Path(source).open(encoding="utf-8") as file:
-            yield from file
-        return
-    from queue import Queue
+class Alarms:
+    """The falls of the people of every camera; each method gives what to tell."""
 
-    from paho.mqtt.client import Client
-    from paho.mqtt.enums import CallbackAPIVersion
+    def __init__(self, hold: float, gap: float, score: float) -> None:
+        self.hold, self.gap = hold, gap
+        self.followers = defaultdict[str, Follower](lambda: Follower(gap, score))
+        self.falls: dict[tuple[str, int], Fall] = {}
 
-    parts, messages = urlsplit(source), Queue[str]()
-    client = Client(CallbackAPIVersion.VERSION2)
-    client.username_pw_set(parts.username, parts.password)
-    client.on_connect = lambda *_: client.subscribe(parts.path[1:], qos=1)  # type: ignore[assignment]
-    client.on_message = lambda _client, _data, message: messages.put(message.payload.decode())
-    client.connect(parts.hostname or "localhost", parts.port or 1883)
-    client.loop_start()
-    while True:
-        yield messages.get()
+    def update(self, source: str, time: float, persons: list[dict[str, Any]]) -> Iterator[Event]:
+        follower = self.followers[source]
+        people = follower.update(time, persons)
+        yield from self.end([key for key in self.falls if key[0] == source and key[1] not in follower.last])
+        for number, points in people.items():
+            fall = self.falls.setdefault((source, number), Fall(self.hold, time, box_of(points)))
+            if fall.update(time, points, self.gap):
+                yield event(source, number, fall)
+
+    def end(self, keys: list[tuple[str, int]]) -> Iterator[Event]:
+        for key in keys:
+            fall = self.falls.pop(key)
+            if fall.told:
+                fall.told = False
+                yield event(*key, fall)
 
 
-def frames(lines: Iterator[str]) -> Iterator[tuple[str, float, list[dict[str, Any]]]]:
-    """Source, time in seconds and persons of each line that holds new poses; complains about those it cannot use."""
-    for number, line in enumerate(lines, 1):
-        try:
-            data = json.loads(line)
-            stream = data.get("stream", {"fresh": True, "pts_ns": None})
-            time = data["pts"] if stream["pts_ns"] is None else stream["pts_ns"] / 1e9
-            if data["skeleton"] != "coco-17" or time is None:
-                raise ValueError("the rule needs the skeleton coco-17 and a time (pts), which pictures do not have")
-            if stream["fresh"]:  # else the poses of an earlier frame, which were judged with it
-                yield str(data["source"]), time, data["persons"]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            print(f"line {number} is left out: {error!r}", file=sys.stderr)
+def event(source: str, person: int, fall: Fall) -> Event:
+    name, end = ("fall", None) if fall.told else ("over", fall.end)
+    return {"source": source, "event": name, "person": person, "start": fall.start, "end": end, "box": list(fall.box)}
 
 
 def main() -> int:
@@ -170,21 +104,22 @@ def main() -> int:
     parser.add_argument("--gap", type=float, default=1.0, help="seconds that a person may be unseen [1]")
     parser.add_argument("--score", type=float, default=0.05, help="lowest score of a keypoint that counts [0.05]")
     options = parser.parse_args()
-    alarms: dict[str, FallAlarm] = defaultdict(lambda: FallAlarm(options.hold, options.gap, options.score))
+    alarms = Alarms(options.hold, options.gap, options.score)
     count = falls = 0
     try:
-        for source, time, persons in frames(read_lines(options.source)):
+        for frame in frames(options.source):
             count += 1
-            for event in alarms[source].update(time, persons):
-                falls += event["event"] == "fall"
-                print(json.dumps({"source": source} | event), flush=True)
-    except (OSError, ImportError) as error:
+            for told in alarms.update(*frame):
+                falls += told["event"] == "fall"
+                print(json.dumps(told), flush=True)
+    except (OSError, ValueError) as error:
         parser.error(f"cannot read {options.source}: {error}")
+    except ImportError as error:
+        parser.error(f"{error}; MQTT needs paho-mqtt: pip install 'posesdk[mqtt]'")
     except KeyboardInterrupt:
         pass
-    for source, alarm in alarms.items():
-        for event in [track.event("over") for track in alarm.tracks if track.told]:
-            print(json.dumps({"source": source} | event), flush=True)
+    for told in alarms.end(list(alarms.falls)):
+        print(json.dumps(told), flush=True)
     print(f"{count} frames, {falls} {'fall' if falls == 1 else 'falls'}", file=sys.stderr)
     return 0 if count else 1
 

@@ -18,44 +18,68 @@ from posesdk.gst import register
 from posesdk.gst.bindings import GLib, Gst, GstBase
 
 
+class Player:
+    """Plays a pipeline until its end, an error outside of its sources, or Ctrl-C; the second one ends it at once.
+
+    `ended` is called before the sources end, for streams that the caller feeds or joins himself.
+    """
+
+    def __init__(self, pipeline: Gst.Pipeline, sources: Sequence[Source], ended: Callable[[], None] | None) -> None:
+        self.pipeline, self.sources, self.ended = pipeline, sources, ended
+        self.loop, self.status, self.stopping = GLib.MainLoop(), 0, False
+
+    def play(self, seconds: float) -> int:
+        bus = self.pipeline.get_bus()
+        bus.add_signal_watch()
+        bus.connect("message", self.hear)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self.stop)
+        try:
+            self.pipeline.set_state(Gst.State.PLAYING)
+            for source in self.sources:
+                source.start()
+            if seconds:
+                GLib.timeout_add(int(1000 * seconds), self.stop)
+            self.loop.run()
+        finally:
+            self.pipeline.set_state(Gst.State.NULL)
+            bus.remove_signal_watch()
+        return self.status
+
+    def stop(self, *_: object) -> bool:
+        if self.stopping:
+            self.loop.quit()  # asked a second time, or the end does not come through
+            return False
+        self.stopping = True
+        if self.ended:
+            self.ended()
+        for source in self.sources:
+            source.stop()
+        GLib.timeout_add_seconds(5, self.stop)
+        return False
+
+    def hear(self, _: Gst.Bus, message: Gst.Message) -> None:
+        if message.type == Gst.MessageType.ERROR and not any(source.take(message) for source in self.sources):
+            if not message.src.has_as_ancestor(self.pipeline) and message.src is not self.pipeline:
+                return  # of a part that is gone
+            say(f"{self.name_of(message.src)}: {explain(*message.parse_error())}")
+            self.status = 1
+            self.loop.quit()
+        elif message.type == Gst.MessageType.WARNING:
+            say(f"{self.name_of(message.src)}: {explain(*message.parse_warning())}")
+        elif message.type == Gst.MessageType.EOS:
+            self.loop.quit()
+        elif message.type == Gst.MessageType.LATENCY:
+            self.pipeline.recalculate_latency()
+
+    def name_of(self, element: Gst.Object) -> str:
+        return next((source.name for source in self.sources if source.owns(element)), element.get_name())
+
+
 def run(
     pipeline: Gst.Pipeline, sources: Sequence[Source], *, seconds: float = 0.0, ended: Callable[[], None] | None = None
 ) -> int:
-    """Plays until the end, an error outside of the sources, `seconds` or Ctrl-C; the exit status.
-
-    `ended` is called before the sources end, for the streams that the caller feeds himself.
-    """
-    loop, status = GLib.MainLoop(), [0]
-    known: list[bool] = []
-
-    def stop(*_: object) -> bool:
-        if known:
-            loop.quit()  # asked a second time, or the end does not come through
-            return False
-        known.append(True)
-        if ended:
-            ended()
-        for source in sources:
-            source.stop()
-        GLib.timeout_add_seconds(5, stop)
-        return False
-
-    def name_of(element: Gst.Object) -> str:
-        return next((source.name for source in sources if source.owns(element)), element.get_name())
-
-    def heard(_: Gst.Bus, message: Gst.Message) -> None:
-        if message.type == Gst.MessageType.ERROR and not any(source.take(message) for source in sources):
-            if not message.src.has_as_ancestor(pipeline) and message.src is not pipeline:
-                return  # of a part that is gone
-            say(f"{name_of(message.src)}: {explain(*message.parse_error())}")
-            status[0] = 1
-            loop.quit()
-        elif message.type == Gst.MessageType.WARNING:
-            say(f"{name_of(message.src)}: {explain(*message.parse_warning())}")
-        elif message.type == Gst.MessageType.EOS:
-            loop.quit()
-        elif message.type == Gst.MessageType.LATENCY:
-            pipeline.recalculate_latency()
+    """Plays as `Player` says, at most `seconds`, without waiting for the first frame of a camera; the exit status."""
 
     def no_preroll(_: Gst.Bin, __: Gst.Bin, element: Gst.Element) -> None:
         if isinstance(element, GstBase.BaseSink):
@@ -65,22 +89,7 @@ def run(
     for element in pipeline.children:
         if isinstance(element, Gst.Bin):
             element.set_property("async-handling", True)  # nor may a bin such as hlssink2
-    bus = pipeline.get_bus()
-    bus.add_signal_watch()
-    bus.connect("message", heard)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
-    try:
-        pipeline.set_state(Gst.State.PLAYING)
-        for source in sources:
-            source.start()
-        if seconds:
-            GLib.timeout_add(int(1000 * seconds), stop)
-        loop.run()
-    finally:
-        pipeline.set_state(Gst.State.NULL)
-        bus.remove_signal_watch()
-    return status[0]
+    return Player(pipeline, sources, ended).play(seconds)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -53,7 +53,7 @@ class Source:
         self.last_frame = time.monotonic()
         self._bin: Gst.Bin | None = None
         self._segment = Gst.Segment()
-        self._shift = self._end = 0
+        self._shift = self._end = self._build = 0
 
     def start(self) -> bool:
         """Builds the part of the camera and lets it run; False, so that it can be a timer's callback."""
@@ -70,12 +70,13 @@ class Source:
         decode.connect("source-setup", self._set_up)
         decode.connect("pad-added", lambda _, pad: self._link(pad, sync.get_static_pad("sink")))
         watched = Gst.PadProbeType.BUFFER | Gst.PadProbeType.EVENT_DOWNSTREAM
-        sync.get_static_pad("sink").add_probe(watched, self._watch, part, sync)
-        self._bin, self.last_frame = part, time.monotonic()
+        self._bin, self._build, self.last_frame = part, self._build + 1, time.monotonic()
+        # A number: a probe that held the part would keep it for ever.
+        sync.get_static_pad("sink").add_probe(watched, self._watch, self._build)
         self.pipeline.add(part)
         part.get_static_pad("src").link(self.pad)
         part.sync_state_with_parent()
-        GLib.timeout_add(200, self._check, part)
+        GLib.timeout_add(200, self._check, self._build)
         return False
 
     def stop(self) -> None:
@@ -92,8 +93,8 @@ class Source:
         """Whether the error is this source's own; then it is dealt with, unless it is the error of a file."""
         if not self.owns(message.src):
             return False
-        if self.again and self._bin is not None:
-            self._lost(self._bin, explain(*message.parse_error()))
+        if self.again:
+            self._lost(self._build, explain(*message.parse_error()))
         return self.again
 
     def _set_up(self, _: Gst.Element, source: Gst.Element) -> None:
@@ -101,24 +102,23 @@ class Source:
             return
         Gst.util_set_object_arg(source, "protocols", "tcp")  # lost packets of UDP smear the picture
         source.set_property("latency", 200)
-        source.set_property("drop-on-latency", True)
         source.set_property("tcp-timeout", int(self.silence * 1e6))
-        source.connect("select-stream", lambda _, __, caps: caps.get_structure(0).get_string("media") == "video")
+        source.connect("select-stream", lambda _, __, caps: "media=(string)video" in caps.to_string())
 
     def _link(self, pad: Gst.Pad, sink: Gst.Pad) -> None:
-        if not sink.is_linked() and pad.query_caps(None).get_structure(0).get_name() == "video/x-raw":
+        if not sink.is_linked() and pad.query_caps(None).to_string().startswith("video/x-raw"):
             pad.link(sink)
 
-    def _watch(self, pad: Gst.Pad, info: Gst.PadProbeInfo, part: Gst.Bin, sync: Gst.Element) -> Gst.PadProbeReturn:
+    def _watch(self, pad: Gst.Pad, info: Gst.PadProbeInfo, build: int) -> Gst.PadProbeReturn:
         """In the streaming thread: notes frames, holds the end back."""
-        if part is not self._bin:
+        if build != self._build or self._bin is None:
             return Gst.PadProbeReturn.DROP
         if info.type & Gst.PadProbeType.BUFFER:
             buffer = info.get_buffer()
             due = self._segment.to_running_time(Gst.Format.TIME, buffer.pts)
             if not self.alive:
-                self.alive, self._shift = True, self._place(pad, sync, due)
-                GLib.idle_add(self._came, part)
+                self.alive, self._shift = True, self._place(pad, due)
+                GLib.idle_add(self._came, build)
             self.frames += 1
             self.last_frame = time.monotonic()
             self._end = due + self._shift + (FRAME if buffer.duration == Gst.CLOCK_TIME_NONE else buffer.duration)
@@ -127,17 +127,18 @@ class Source:
         if event.type == Gst.EventType.SEGMENT:
             self._segment = event.parse_segment().copy()
         elif event.type == Gst.EventType.EOS and self.again:
-            GLib.idle_add(self._lost, part, "the stream ended")
+            GLib.idle_add(self._lost, build, "the stream ended")
             return Gst.PadProbeReturn.DROP
         elif event.type == Gst.EventType.EOS:
             self.ended = True
         return Gst.PadProbeReturn.OK
 
-    def _place(self, pad: Gst.Pad, sync: Gst.Element, due: int) -> int:
+    def _place(self, pad: Gst.Pad, due: int) -> int:
         """Where the part's first frame belongs, as a shift of all its times in nanoseconds.
 
         A camera's times are the pipeline's own; those of a file, and of a live stream over HTTP, begin at zero.
         """
+        sync = pad.get_parent_element()
         query, clock, shift = Gst.Query.new_latency(), self.pipeline.get_clock(), 0
         live = pad.peer_query(query) and query.parse_latency()[0]
         sync.set_property("sync", self.pace and not live)
@@ -148,22 +149,23 @@ class Source:
         sync.get_static_pad("src").set_offset(shift)
         return int(shift)
 
-    def _came(self, part: Gst.Bin) -> bool:
-        if part is self._bin:
-            say(f"{self.name}: frames arrive" + (f" again (restart {self.restarts})" if self.restarts else ""))
+    def _came(self, build: int) -> bool:
+        if build == self._build and self._bin is not None:
+            if not (self.uri.startswith("file:") and self.restarts):
+                say(f"{self.name}: frames arrive" + (f" again (restart {self.restarts})" if self.restarts else ""))
             self.failures = 0
             self.pipeline.recalculate_latency()
         return False
 
-    def _check(self, part: Gst.Bin) -> bool:
-        if part is not self._bin or self.ended:
+    def _check(self, build: int) -> bool:
+        if build != self._build or self._bin is None or self.ended:
             return False
         if self.again and time.monotonic() - self.last_frame > self.silence:
-            self._lost(part, f"no frame for {self.silence:g} s")
-        return part is self._bin
+            self._lost(build, f"no frame for {self.silence:g} s")
+        return build == self._build and self._bin is not None
 
-    def _lost(self, part: Gst.Bin, why: str) -> bool:
-        if part is self._bin and not self.ended:
+    def _lost(self, build: int, why: str) -> bool:
+        if build == self._build and self._bin is not None and not self.ended:
             self._remove()
             wait = min(2**self.failures, self.longest_wait)
             self.failures, self.restarts = min(self.failures + 1, 30), self.restarts + 1

@@ -3,7 +3,6 @@
 import importlib.metadata
 import importlib.util
 import platform
-import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -129,15 +128,6 @@ def _cache() -> Iterator[Finding]:
 
 
 def _gstreamer() -> Iterator[Finding]:
-    tool, bindings = shutil.which("gst-inspect-1.0"), importlib.util.find_spec("gi")
-    if tool and bindings:
-        yield Finding("GStreamer", "ok", "tools and Python bindings")
-        return
-    lacking = " and ".join(name for name, found in (("tools", tool), ("Python bindings", bindings)) if not found)
-    yield Finding(
-        "GStreamer",
-        "missing",
-        f"no {lacking}",
-        "only for pipelines: apt-get install gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good "
-        "python3-gst-1.0 gir1.2-gst-plugins-base-1.0",
-    )
+    from posesdk.gst.doctor_findings import examine_gstreamer
+
+    yield from examine_gstreamer()

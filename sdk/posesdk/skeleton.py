@@ -42,6 +42,12 @@ class Skeleton(BaseModel):
             raise ValueError(f"skeleton {self.name!r}: a keypoint stands in two flip pairs")
         return self
 
+    def __eq__(self, other: object) -> bool:
+        """By the fields alone: pydantic would compare the cached arrays, too, and an array has no single truth."""
+        if not isinstance(other, Skeleton):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in type(self).model_fields)
+
     def __len__(self) -> int:
         """Number of keypoints K."""
         return len(self.keypoints)

@@ -12,23 +12,31 @@ PATIENCE_S = 20
 
 
 @pytest.fixture
-def harness(converted_bundle) -> Iterator[Callable]:
-    """`harness(mode="sync", live=False, clock=None, **properties)`: a PadHarness around a logocappose, not started.
-
-    Its model is the tiny one unless `model` is given, its runtime ONNX Runtime with one thread. What is made is closed.
-    """
+def gst():
+    """The bindings' module Gst; the elements are registered."""
     import posesdk.gst
     from posesdk.gst.bindings import Gst
 
     posesdk.gst.register()
+    return Gst
+
+
+@pytest.fixture
+def harness(gst, request) -> Iterator[Callable]:
+    """`harness(mode="sync", live=False, clock=None, **properties)`: a PadHarness around a logocappose, not started.
+
+    Its model is the tiny one unless `model` is given, its runtime ONNX Runtime with one thread. What is made is closed.
+    """
     from pad_harness import PadHarness
 
     made = []
 
-    def make(factory="logocappose", *, live=None, clock=None, latency=(0, Gst.CLOCK_TIME_NONE), **properties):
-        element = Gst.ElementFactory.make(factory)
+    def make(factory="logocappose", *, live=None, clock=None, latency=(0, gst.CLOCK_TIME_NONE), **properties):
+        element = gst.ElementFactory.make(factory)
         if factory == "logocappose":
-            chosen = {"model": str(converted_bundle), "runtime": "onnxruntime", "threads": 1, **properties}
+            chosen = {"runtime": "onnxruntime", "threads": 1, **properties}
+            if "model" not in chosen:
+                chosen["model"] = str(request.getfixturevalue("converted_bundle"))
         else:
             chosen = properties
         for name, value in chosen.items():
@@ -43,16 +51,14 @@ def harness(converted_bundle) -> Iterator[Callable]:
 
 
 @pytest.fixture
-def playing(harness) -> Callable:
+def playing(gst, harness) -> Callable:
     """`playing(format="RGB", size=(96, 64), ...)`: as `harness(...)`, started, and with its frames announced."""
 
     def make(format="RGB", size=(96, 64), **settings):
-        from posesdk.gst.bindings import Gst
-
         one = harness(**settings)
         result = one.start()
-        assert result == Gst.StateChangeReturn.SUCCESS, [
-            str(m.parse_error()) for m in one.messages(Gst.MessageType.ERROR)
+        assert result == gst.StateChangeReturn.SUCCESS, [
+            str(m.parse_error()) for m in one.messages(gst.MessageType.ERROR)
         ]
         assert one.set_format(format, *size)
         return one

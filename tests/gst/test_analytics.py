@@ -20,13 +20,6 @@ BOXES = [[10, 21, 20, 21], [0, 100, 31, 140], None]
 """INSIDE spans 10.9 to 30.0 and 21.1 to 41.5 where the first pixel spans 0 to 1; CUT ends at the frame."""
 
 
-@pytest.fixture
-def gst():
-    from posesdk.gst.bindings import Gst
-
-    return Gst
-
-
 def record_of(people=(INSIDE, CUT, OUTSIDE), width=320, height=240, model="tiny", skeleton=HAND):
     from posesdk.gst.record import PoseRecord
 
@@ -258,6 +251,15 @@ class StandIn:
 
     def set_relation(self, kind, first, second):
         self.relations.append((kind, first, second))
+
+
+def test_nobody_gives_no_detections(gst, monkeypatch):
+    from posesdk.gst import analytics
+
+    stand_in = StandIn()
+    monkeypatch.setattr(analytics, "_namespace", lambda: stand_in)
+    assert analytics.add_detections(gst.Buffer.new(), record_of(())) == []
+    assert (stand_in.entries, stand_in.relations) == ([], [])
 
 
 @pytest.mark.parametrize(("model", "tag"), [("tiny", "tiny/body-pose/two-fingers"), ("", "body-pose/two-fingers")])

@@ -56,12 +56,14 @@ def test_with_no_model_named_the_default_one_runs(playing, picture):
 def test_options_choose_a_variant_and_the_flip_test(converted_bundle, playing, picture):
     from posesdk import Detector
     from posesdk.bundle import open_bundle
+    from posesdk.gst.bindings import Gst
     from posesdk.gst.meta import poses_from_buffer
 
     variant = open_bundle(converted_bundle).manifest.variants[0].name
     options = f"variant={variant}, flip-test=yes"
     pad = playing(model=str(converted_bundle), runtime="auto", format="BGR", mode="sync", options=options)
-    pad.push(picture(0), 0)
+    flow = pad.push(picture(0), 0)
+    assert flow == Gst.FlowReturn.OK, [str(message.parse_error()) for message in pad.messages(Gst.MessageType.ERROR)]
     (poses,) = map(poses_from_buffer, pad.buffers)
     with Detector(converted_bundle, variant=variant, flip_test=True, threads=1) as detector:
         expected = detector(picture(0))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from loader_check import need_the_loader
 from posesdk.gst import plugin_path, why_unavailable
 
 reason = why_unavailable()
@@ -92,17 +93,13 @@ def test_c_reads_what_the_json_says(library, converted_bundle, tmp_path):
 
 
 def test_c_program_loads_the_elements_from_the_plugin_path(reader, converted_bundle, tmp_path):
+    need_the_loader()
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "GST_PLUGIN_PATH": str(plugin_path()),
         "GST_REGISTRY": str(tmp_path / "registry.bin"),
     }
-    look = subprocess.run(
-        ["gst-inspect-1.0", "logocappose"], env=environment, capture_output=True, text=True, timeout=60
-    )
-    if look.returncode != 0:
-        pytest.skip("needs GStreamer's loader of Python plugins: apt-get install gstreamer1.0-python3-plugin-loader")
     lines = tmp_path / "poses.jsonl"
     command = [str(reader), pipeline(converted_bundle, lines)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)

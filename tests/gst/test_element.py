@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from element_output import poses_of, push, record_of, stats_of
 from posesdk.gst import why_unavailable
 
 reason = why_unavailable()
@@ -24,22 +25,6 @@ def detector(converted_bundle):
         yield one
 
 
-def poses_of(buffer):
-    from posesdk.gst.meta import poses_from_buffer
-
-    return poses_from_buffer(buffer)
-
-
-def record_of(buffer):
-    from posesdk.gst.meta import record_from_buffer
-
-    return record_from_buffer(buffer)
-
-
-def stats_of(one):
-    return json.loads(one.element.get_property("stats"))
-
-
 def pixels_of(buffer):
     from posesdk.gst.bindings import Gst
 
@@ -47,13 +32,10 @@ def pixels_of(buffer):
         return bytes(memory.data)
 
 
-def push(one, *frames, **more):
+def push_all(one, *frames, **more):
     """Pushes frames of (picture, pts) and expects that each is taken."""
-    from posesdk.gst.bindings import Gst
-
     for picture, pts in frames:
-        flow = one.push(picture, pts, **more)
-        assert flow == Gst.FlowReturn.OK, [message.parse_error() for message in one.messages(Gst.MessageType.ERROR)]
+        push(one, picture, pts, **more)
 
 
 def assert_same(found, expected, places=0.01):
@@ -72,7 +54,7 @@ def test_poses_equal_those_of_the_picture_that_the_frame_shows(
 
     one = playing(mode="sync", format=name, size=size)
     source = picture(3, *size)
-    push(one, (source, 7), padding=padding)
+    push_all(one, (source, 7), padding=padding)
     shown, seen = from_planes(to_planes(source, name), name, size[0]), model.seen
     off = 2 if name in ("NV12", "I420") else 0  # both round, and the reference's matrix has three digits
     np.testing.assert_allclose(seen.astype(int), shown, atol=off)
@@ -86,7 +68,7 @@ def test_frames_leave_unchanged_in_order_and_with_their_time_stamps(playing, pic
     one = playing(mode="sync", size=(93, 61))
     frames = [(picture(seed, 93, 61), seed * FRAME) for seed in range(4)]
     before = [pixels_of(one.make_buffer(*frame)) for frame in frames]
-    push(one, *frames)
+    push_all(one, *frames)
     assert [buffer.pts for buffer in one.buffers] == [pts for _, pts in frames]
     assert [pixels_of(buffer) for buffer in one.buffers] == before
 
@@ -94,7 +76,7 @@ def test_frames_leave_unchanged_in_order_and_with_their_time_stamps(playing, pic
 def test_every_frame_of_sync_mode_has_its_own_poses(playing, picture, detector):
     one = playing(mode="sync")
     frames = [(picture(seed), seed * FRAME) for seed in range(5)]
-    push(one, *frames)
+    push_all(one, *frames)
     for index, (buffer, (source, pts)) in enumerate(zip(one.buffers, frames, strict=True)):
         record = record_of(buffer)
         assert (record.fresh, record.age_ns, record.pts_ns, record.index) == (True, 0, pts, index)
@@ -106,7 +88,7 @@ def test_time_stamps_beyond_2_to_the_31_ns_are_carried_exactly(playing, picture)
     one = playing(mode="sync", messages=True)
     one.element.connect("poses", lambda element, pts, text: heard.append((pts, json.loads(text)["stream"]["pts_ns"])))
     times = [2**31 + 1, 3_600 * SECOND + 12_345_678_901, 2**62 + 3]
-    push(one, *((picture(), pts) for pts in times))
+    push_all(one, *((picture(), pts) for pts in times))
     assert [record_of(buffer).pts_ns for buffer in one.buffers] == times
     assert heard == [(pts, pts) for pts in times]
 
@@ -117,7 +99,7 @@ def test_frames_without_time_stamps_have_poses_without(playing, picture, detecto
     heard = []
     one = playing(mode="sync")
     one.element.connect("poses", lambda element, pts, text: heard.append((pts, json.loads(text)["pts"])))
-    push(one, (picture(), Gst.CLOCK_TIME_NONE))
+    push_all(one, (picture(), Gst.CLOCK_TIME_NONE))
     assert record_of(one.buffers[0]).pts_ns is None
     assert_same(poses_of(one.buffers[0]), detector(picture()))
     assert heard == [(Gst.CLOCK_TIME_NONE, None)]
@@ -129,7 +111,7 @@ def test_signal_message_and_meta_say_the_same(playing, picture):
     heard = []
     one = playing(mode="sync", messages=True, stream_id="door")
     one.element.connect("poses", lambda element, pts, text: heard.append(json.loads(text)))
-    push(one, (picture(), 5 * FRAME))
+    push_all(one, (picture(), 5 * FRAME))
     (message,) = one.messages(Gst.MessageType.ELEMENT)
     structure = message.get_structure()
     assert structure.get_name() == "logocappose"
@@ -144,13 +126,13 @@ def test_nothing_is_posted_unless_asked(playing, picture):
     from posesdk.gst.bindings import Gst
 
     one = playing(mode="sync")
-    push(one, (picture(), 0))
+    push_all(one, (picture(), 0))
     assert one.messages(Gst.MessageType.ELEMENT) == []
 
 
 def test_attach_none_leaves_frames_without_poses(playing, picture):
     one = playing(mode="sync", attach="none", messages=True)
-    push(one, (picture(), 0))
+    push_all(one, (picture(), 0))
     assert record_of(one.buffers[0]) is None
     assert stats_of(one)["inferred"] == 1
 
@@ -159,7 +141,7 @@ def test_draw_shows_the_skeletons_and_nothing_else(playing, picture):
     from posesdk.draw import draw_poses
 
     one = playing(mode="sync", format="BGR", draw=True, keypoint_threshold=0.0)
-    push(one, (picture(), 0))
+    push_all(one, (picture(), 0))
     drawn = np.frombuffer(pixels_of(one.buffers[0]), np.uint8).reshape(64, 96, 3)
     expected = draw_poses(picture(), replace(poses_of(one.buffers[0]), keypoint_threshold=0.0))
     assert (expected != picture()).any()
@@ -168,7 +150,7 @@ def test_draw_shows_the_skeletons_and_nothing_else(playing, picture):
 
 def test_the_keypoint_threshold_decides_what_is_drawn(playing, picture):
     one = playing(mode="sync", format="BGR", draw=True, keypoint_threshold=1.0)
-    push(one, (picture(), 0))
+    push_all(one, (picture(), 0))
     assert len(poses_of(one.buffers[0])) > 0
     assert pixels_of(one.buffers[0]) == picture().tobytes()
 
@@ -188,7 +170,7 @@ def test_formats_may_change_in_the_middle(playing, picture, model, detector):
     one = playing(mode="sync", format="RGB", size=(640, 480))
     for name, size in (("RGB", (640, 480)), ("RGB", (800, 600)), ("NV12", (320, 240)), ("GRAY8", (96, 64))):
         assert one.set_format(name, *size)
-        push(one, (picture(4, *size), 0))
+        push_all(one, (picture(4, *size), 0))
         found = poses_of(one.buffers[-1])
         assert found.image_size == (size[1], size[0])
         assert_same(found, detector(model.seen))
@@ -200,11 +182,11 @@ def test_gaps_are_not_inferred(playing, picture, model):
 
     one = playing(mode="sync")
     before = model.runs
-    push(one, (picture(), 0), flags=[Gst.BufferFlags.GAP])
+    push_all(one, (picture(), 0), flags=[Gst.BufferFlags.GAP])
     assert model.runs == before
     assert record_of(one.buffers[0]) is None
-    push(one, (picture(), FRAME))
-    push(one, (picture(), 2 * FRAME), flags=[Gst.BufferFlags.GAP])
+    push_all(one, (picture(), FRAME))
+    push_all(one, (picture(), 2 * FRAME), flags=[Gst.BufferFlags.GAP])
     assert model.runs == before + 1
     assert [record_of(buffer).fresh for buffer in one.buffers[1:]] == [True, False]
     assert stats_of(one)["skipped"] == 2
@@ -213,7 +195,7 @@ def test_gaps_are_not_inferred(playing, picture, model):
 def test_one_frame_of_the_interval_is_inferred_and_the_others_carry_its_poses(playing, picture, model):
     one = playing(mode="sync", interval=3)
     before = model.runs
-    push(one, *((picture(seed), seed * FRAME) for seed in range(7)))
+    push_all(one, *((picture(seed), seed * FRAME) for seed in range(7)))
     assert model.runs - before == 3
     records = [record_of(buffer) for buffer in one.buffers]
     assert [record.fresh for record in records] == [True, False, False, True, False, False, True]
@@ -226,26 +208,26 @@ def test_a_discontinuity_starts_the_interval_anew(playing, picture):
     from posesdk.gst.bindings import Gst
 
     one = playing(mode="sync", interval=3)
-    push(one, (picture(0), 0), (picture(1), FRAME))
-    push(one, (picture(2), 2 * FRAME), flags=[Gst.BufferFlags.DISCONT])
-    push(one, (picture(3), 3 * FRAME), (picture(4), 4 * FRAME), (picture(5), 5 * FRAME))
+    push_all(one, (picture(0), 0), (picture(1), FRAME))
+    push_all(one, (picture(2), 2 * FRAME), flags=[Gst.BufferFlags.DISCONT])
+    push_all(one, (picture(3), 3 * FRAME), (picture(4), 4 * FRAME), (picture(5), 5 * FRAME))
     assert [record_of(buffer).fresh for buffer in one.buffers] == [True, False, True, False, False, True]
 
 
 def test_the_interval_may_change_while_playing(playing, picture):
     one = playing(mode="sync", interval=2)
-    push(one, (picture(0), 0), (picture(1), FRAME))
+    push_all(one, (picture(0), 0), (picture(1), FRAME))
     one.element.set_property("interval", 1)
-    push(one, (picture(2), 2 * FRAME), (picture(3), 3 * FRAME))
+    push_all(one, (picture(2), 2 * FRAME), (picture(3), 3 * FRAME))
     assert [record_of(buffer).fresh for buffer in one.buffers] == [True, False, True, True]
 
 
 def test_poses_older_than_the_largest_age_are_not_attached(playing, picture):
     one = playing(mode="sync", interval=100, max_age=2 * FRAME)
-    push(one, *((picture(0), index * FRAME) for index in range(5)))
+    push_all(one, *((picture(0), index * FRAME) for index in range(5)))
     assert [record_of(buffer) is not None for buffer in one.buffers] == [True, True, True, False, False]
     one.element.set_property("max-age", 10 * FRAME)
-    push(one, (picture(0), 5 * FRAME))
+    push_all(one, (picture(0), 5 * FRAME))
     assert record_of(one.buffers[-1]).age_ns == 5 * FRAME
 
 
@@ -253,11 +235,11 @@ def test_the_score_threshold_may_change_while_playing(playing, picture, detector
     everybody = detector.detect_all(picture())
     middle = float(np.median(everybody.scores))
     one = playing(mode="sync", score_threshold=0.0)
-    push(one, (picture(), 0))
+    push_all(one, (picture(), 0))
     one.element.set_property("score-threshold", middle)
-    push(one, (picture(), FRAME))
+    push_all(one, (picture(), FRAME))
     one.element.set_property("score-threshold", 1.0)
-    push(one, (picture(), 2 * FRAME))
+    push_all(one, (picture(), 2 * FRAME))
     counts = [len(poses_of(buffer)) for buffer in one.buffers]
     assert counts == [len(everybody), (everybody.scores >= np.float32(middle)).sum(), 0]
     assert 0 < counts[1] < counts[0]
@@ -265,9 +247,9 @@ def test_the_score_threshold_may_change_while_playing(playing, picture, detector
 
 def test_the_most_people_may_change_while_playing(playing, picture, detector):
     one = playing(mode="sync", max_people=5)
-    push(one, (picture(), 0))
+    push_all(one, (picture(), 0))
     one.element.set_property("max-people", 2)
-    push(one, (picture(), FRAME))
+    push_all(one, (picture(), FRAME))
     assert [len(poses_of(buffer)) for buffer in one.buffers] == [5, 2]
 
 
@@ -294,7 +276,7 @@ def test_a_setting_of_the_model_is_refused_while_it_runs(harness, picture):
 
 def test_statistics_name_what_is_used_and_outlast_the_run(playing, picture):
     one = playing(mode="sync")
-    push(one, *((picture(seed), seed * FRAME) for seed in range(3)))
+    push_all(one, *((picture(seed), seed * FRAME) for seed in range(3)))
     counts = stats_of(one)
     assert (counts["frames"], counts["inferred"], counts["mode"], counts["runtime"]) == (3, 3, "sync", "onnxruntime")
     assert counts["persons"] == sum(len(poses_of(buffer)) for buffer in one.buffers)
@@ -307,7 +289,7 @@ def test_the_latency_of_a_waiting_element_is_what_a_frame_takes(playing, picture
     from posesdk.gst.bindings import Gst
 
     one = playing(mode="sync", live=True, latency=(FRAME, 3 * FRAME))
-    push(one, (picture(), 0))
+    push_all(one, (picture(), 0))
     live, least, most = one.query_latency()
     assert live
     assert least - FRAME == most - 3 * FRAME > 0
@@ -317,6 +299,6 @@ def test_the_latency_of_a_waiting_element_is_what_a_frame_takes(playing, picture
 @pytest.mark.parametrize("settings", [{"mode": "skip"}, {"mode": "sync", "latency_report": False}])
 def test_an_element_that_does_not_wait_or_does_not_tell_adds_no_latency(playing, picture, settings, eventually):
     one = playing(live=True, latency=(FRAME, 3 * FRAME), **settings)
-    push(one, (picture(), 0))
+    push_all(one, (picture(), 0))
     eventually(lambda: stats_of(one)["inferred"] == 1)
     assert one.query_latency() == (True, FRAME, 3 * FRAME)

@@ -36,6 +36,7 @@ def play(gst) -> Iterator[Callable]:
     """`play(text, frames=())`: runs a pipeline to its end, and gives the pixels (H, W, 3) and the poses of each buffer
     that came to the sink `out`; `frames` are pushed into the appsrc `source`.
     """
+    from posesdk.gst.bindings import GstVideo
     from posesdk.gst.meta import poses_from_buffer
 
     pipelines = []
@@ -45,8 +46,8 @@ def play(gst) -> Iterator[Callable]:
         pipelines.append(pipeline)
 
         def keep(pad, info):
-            buffer, caps = info.get_buffer(), pad.get_current_caps().get_structure(0)
-            seen.append((pixels(buffer, caps), poses_from_buffer(buffer)))
+            buffer = info.get_buffer()
+            seen.append((pixels(buffer, pad.get_current_caps()), poses_from_buffer(buffer)))
             return gst.PadProbeReturn.OK
 
         pipeline.get_by_name("out").get_static_pad("sink").add_probe(gst.PadProbeType.BUFFER, keep)
@@ -64,11 +65,12 @@ def play(gst) -> Iterator[Callable]:
         return seen
 
     def pixels(buffer, caps):
-        width, height = caps.get_value("width"), caps.get_value("height")
+        shape = GstVideo.VideoInfo.new_from_caps(caps)
+        width, height = shape.width, shape.height
         with buffer.map(gst.MapFlags.READ) as memory:
             rows = np.frombuffer(memory.data, np.uint8).reshape(height, -1)[:, : 3 * width]
             image = rows.reshape(height, width, 3).copy()
-        return image if caps.get_value("format") == "BGR" else image[..., ::-1]
+        return image if shape.finfo.name == "BGR" else image[..., ::-1]
 
     yield run
     for pipeline in pipelines:

@@ -29,7 +29,7 @@ def make_layout(name: str, width: int, height: int, padding: int = 0, **colors: 
         strides.append(length + padding)
         offsets.append(end + padding)
         end = offsets[-1] + count * strides[-1]
-    return Layout(name, width, height, tuple(strides), tuple(offsets), **colors)  # type: ignore[arg-type]
+    return Layout(name, width, height, tuple(strides), tuple(offsets), **colors)
 
 
 def noise(size: int) -> NDArray[np.uint8]:
@@ -141,7 +141,7 @@ def test_one_byte_too_few_is_refused_and_the_last_row_needs_no_padding(name: str
 )
 def test_what_cannot_be_a_picture_is_no_layout(values: tuple[object, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Layout(*values)  # type: ignore[arg-type]
+        Layout(*values)
 
 
 PACKED = ("RGB", "BGR", "RGBx", "BGRx", "RGBA", "BGRA")

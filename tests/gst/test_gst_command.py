@@ -19,6 +19,7 @@ pytestmark = pytest.mark.skipif(reason is not None, reason=reason or "")
 
 RUN = CliRunner()
 TIME_LIMIT_S = 60
+LIVE = "posesdk: live: running until the end of the stream, or Ctrl-C\n"
 
 
 def gst(*words: str):
@@ -68,13 +69,25 @@ def test_single_element_runs_until_it_fails():
         ("videotestsrc ! logocappose mode=fast ! fakesink", 2, "auto, sync, skip, drop"),
         ("videotestsrc ! logocappose device=cuda:77 runtime=onnxruntime ! fakesink", 3, "cuda:77"),
         ("videotestsrc num-buffers=1 ! identity error-after=1 ! fakesink", 1, "Failed after iterations"),
+        ("rtspsrc location=rtsp://127.0.0.1:9/no-such ! fakesink", 6, "Could not open resource"),
+        ("videotestsrc ! logocappose interval=0 ! fakesink", 2, "property 'interval'"),
+        ("videotestsrc ! logocappose score-threshold=7 ! fakesink", 2, "posesdk gst inspect ELEMENT"),
+        ("videotestsrc ! logocappose stats=x ! fakesink", 2, "'stats'"),
+        ("videotestsrc ! logocapose ! fakesink", 2, "is logocappose meant?"),
+        ("audiotestsrc ! logocappose ! fakesink", 2, "logocappose takes raw video alone: put videoconvert before it"),
+        (
+            "videotestsrc ! video/x-raw,format=Y42B ! logocapoverlay ! fakesink",
+            2,
+            "logocapoverlay takes raw video alone",
+        ),
+        ("videotestsrc ! video/x-raw(memory:NVMM) ! logocappose ! fakesink", 2, "nvvidconv"),
     ],
 )
 def test_fault_has_its_exit_code_and_is_named(pipeline, code, said):
     done = gst("launch", pipeline)
     assert done.exit_code == code, done.stderr
     assert said in done.stderr
-    assert done.stderr.startswith("posesdk: error: ")
+    assert done.stderr.removeprefix(LIVE).startswith("posesdk: error: ")
 
 
 def test_damaged_bundle_is_a_bad_model_and_no_traceback(tmp_path):
@@ -257,3 +270,109 @@ def test_without_gstreamer_the_commands_end_with_code_3_and_the_remedy(monkeypat
         done = gst(*words)
         assert done.exit_code == 3
         assert "apt-get install python3-gst-1.0" in done.stderr
+
+
+@pytest.fixture
+def pipeline():
+    """A live pipeline that has no end of its own."""
+    from posesdk.gst.launch import parse_pipeline
+
+    made = parse_pipeline(["videotestsrc is-live=true ! fakesink name=out"])
+    yield made
+    from posesdk.gst.bindings import Gst
+
+    made.set_state(Gst.State.NULL)
+
+
+def test_pipeline_that_loses_its_clock_is_paused_and_played_again(pipeline):
+    from posesdk.gst.bindings import GLib, Gst
+    from posesdk.gst.launch import LaunchOptions, launch
+
+    states = []
+    change = pipeline.set_state
+    pipeline.set_state = lambda state: (states.append(state), change(state))[1]
+    messages = [Gst.Message.new_clock_lost(pipeline, Gst.SystemClock.obtain()), Gst.Message.new_eos(pipeline)]
+
+    def act() -> bool:  # the main context has its turn, too: some elements live on it
+        if len(messages) == 2 and pipeline.current_state != Gst.State.PLAYING:
+            return True
+        pipeline.get_bus().post(messages.pop(0))
+        return bool(messages)
+
+    GLib.timeout_add(50, act)
+    assert launch(pipeline, LaunchOptions(quiet=True)) == 0
+    names = [state.value_nick for state in states]
+    assert names == ["paused", "playing", "paused", "playing", "null"]
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("videotestsrc is-live=true", ["paused", "playing", "null"]),
+        ("videotestsrc", ["paused", "playing", "paused", "playing", "null"]),
+    ],
+    ids=["live", "file"],
+)
+def test_pipeline_rests_while_it_fills_its_queues_unless_it_is_live(source, expected):
+    from posesdk.gst.bindings import GLib, Gst
+    from posesdk.gst.launch import LaunchOptions, launch, parse_pipeline
+
+    made = parse_pipeline([f"{source} ! fakesink sync=true"])
+    states = []
+    change = made.set_state
+    made.set_state = lambda state: (states.append(state), change(state))[1]
+    percents = [40, 70, 100]
+
+    def act() -> bool:
+        if len(percents) == 3 and made.current_state != Gst.State.PLAYING:
+            return True
+        message = Gst.Message.new_buffering(made, percents.pop(0)) if percents else Gst.Message.new_eos(made)
+        return made.get_bus().post(message) and message.type != Gst.MessageType.EOS
+
+    GLib.timeout_add(100, act)
+    assert launch(made, LaunchOptions(quiet=True)) == 0
+    assert [state.value_nick for state in states] == expected
+
+
+def test_state_that_an_element_asks_for_is_set(pipeline):
+    from posesdk.gst.bindings import GLib, Gst
+    from posesdk.gst.launch import LaunchOptions, launch
+
+    asked = [Gst.Message.new_request_state(pipeline, Gst.State.PAUSED)]
+    seen = []
+
+    def act() -> bool:
+        if asked and pipeline.current_state == Gst.State.PLAYING:
+            pipeline.get_bus().post(asked.pop())
+            return True
+        if pipeline.target_state != Gst.State.PAUSED:
+            return True
+        seen.append(pipeline.target_state)
+        pipeline.get_bus().post(Gst.Message.new_eos(pipeline))
+        return False
+
+    GLib.timeout_add(50, act)
+    assert launch(pipeline, LaunchOptions(quiet=True)) == 0
+    assert seen
+
+
+def test_element_that_refuses_to_start_and_says_nothing_is_a_failure(capsys):
+    from posesdk.gst.bindings import Gst
+    from posesdk.gst.launch import LaunchOptions, launch
+
+    class Silent(Gst.Bin):
+        def do_change_state(self, transition):
+            return Gst.StateChangeReturn.FAILURE
+
+    made = Gst.Pipeline.new(None)
+    made.add(Silent())
+    assert launch(made, LaunchOptions()) == 1
+    assert "does not start, and no element says why" in capsys.readouterr().err
+
+
+def test_decoder_that_is_missing_is_named_with_its_package(capsys):
+    from posesdk.gst.bindings import Gst
+    from posesdk.gst.bus_faults import report_plugin_missing
+
+    report_plugin_missing(Gst.Structure.from_string('missing-plugin, name=(string)"H.264 (High Profile) decoder"')[0])
+    assert "H.264 (High Profile) decoder; run: apt-get install gstreamer1.0-libav" in capsys.readouterr().err

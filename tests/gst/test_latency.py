@@ -1,6 +1,7 @@
 """The latency that an element reports for the time it needs, on a plain element with a stand-in for upstream."""
 
 import gc
+import time
 import weakref
 from types import SimpleNamespace
 
@@ -181,3 +182,30 @@ def test_the_element_is_freed_with_its_report(chain):
     assert freed == ["element"]
     report.observe(0.5)  # nobody there to announce it to
     report.close()
+
+
+def test_sinks_of_a_live_pipeline_wait_for_the_model(converted_bundle):
+    import posesdk.gst
+    from posesdk.gst.bindings import Gst
+
+    posesdk.gst.register()
+    pipeline = Gst.parse_launch(
+        "videotestsrc is-live=true ! video/x-raw, format=RGB, width=96, height=64, framerate=10/1 ! logocappose "
+        f"name=pose mode=sync runtime=onnxruntime threads=1 model={converted_bundle} "
+        "! fakesink name=sink sync=true processing-deadline=0"
+    )
+    bus, sink, pose = pipeline.get_bus(), pipeline.get_by_name("sink"), pipeline.get_by_name("pose")
+    wanted = Gst.MessageType.LATENCY | Gst.MessageType.ERROR
+    try:
+        pipeline.set_state(Gst.State.PLAYING)
+        end = time.monotonic() + 20
+        while True:  # as applications do it: the first announcement may come before the sink has a frame
+            assert time.monotonic() < end
+            message = bus.timed_pop_filtered(Gst.SECOND // 10, wanted)
+            assert message is None or message.type == Gst.MessageType.LATENCY, message.parse_error()
+            pipeline.recalculate_latency()
+            query = Gst.Query.new_latency()
+            if pose.get_static_pad("sink").peer_query(query) and sink.get_latency() > query.parse_latency()[1] > 0:
+                break
+    finally:
+        pipeline.set_state(Gst.State.NULL)

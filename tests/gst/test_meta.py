@@ -5,39 +5,20 @@ import numpy as np
 import pytest
 
 from posesdk.gst import why_unavailable
-from posesdk.poses import FrameInfo, Poses
-from posesdk.skeleton import COCO_17, CROWDPOSE_14, Skeleton
+from posesdk.poses import FrameInfo
+from posesdk.skeleton import COCO_17, CROWDPOSE_14
+from random_poses import HAND, random_poses
 
 reason = why_unavailable()
 pytestmark = pytest.mark.skipif(reason is not None, reason=reason or "")
 
 CUSTOM = frozenset({"custom"})
-HAND = Skeleton(name="two-fingers", keypoints=("thumb", "index"), edges=((0, 1),), sigmas=(0.1, 0.2))
 
 
-@pytest.fixture
-def gst():
-    from posesdk.gst.bindings import Gst
-
-    return Gst
-
-
-def record_of(count=2, width=1280, height=720, skeleton=COCO_17, pts_ns=480_000_000, **changes):
+def record_of(*args, pts_ns=480_000_000, **changes):
     from posesdk.gst.record import PoseRecord
 
-    rng = np.random.default_rng(count)
-    values = {
-        "keypoints": rng.uniform((0, 0), (width, height), (count, len(skeleton), 2)),
-        "keypoint_scores": rng.uniform(size=(count, len(skeleton))),
-        "scores": rng.uniform(size=count),
-        "image_size": (height, width),
-        "skeleton": skeleton,
-        "model": "tiny",
-        "keypoint_threshold": 0.25,
-        "frame": FrameInfo("cam0", 12, None if pts_ns is None else pts_ns / 1e9),
-        "timing": {"preprocess": 1.5, "trunk": 20.25},
-    }
-    return PoseRecord.from_poses(Poses(**{**values, **changes}), pts_ns=pts_ns, runtime="onnxruntime")
+    return PoseRecord.from_poses(random_poses(*args, **changes), pts_ns=pts_ns, runtime="onnxruntime")
 
 
 def carried(record, buffer):

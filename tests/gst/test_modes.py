@@ -1,9 +1,8 @@
 """Which frames leave `logocappose` while its model is busy: modes auto, sync, skip and drop. No test sleeps."""
 
-import json
-
 import pytest
 
+from element_output import push, record_of, stats_of
 from posesdk.gst import why_unavailable
 
 reason = why_unavailable()
@@ -12,30 +11,13 @@ pytestmark = pytest.mark.skipif(reason is not None, reason=reason or "")
 FRAME = 1_000_000_000 // 30
 
 
-def record_of(buffer):
-    from posesdk.gst.meta import record_from_buffer
-
-    return record_from_buffer(buffer)
-
-
-def stats_of(one):
-    return json.loads(one.element.get_property("stats"))
-
-
 def counts_of(one):
     counts = stats_of(one)
     return tuple(counts[name] for name in ("frames", "inferred", "skipped", "dropped"))
 
 
-def push(one, picture, pts=0, **more):
-    from posesdk.gst.bindings import Gst
-
-    flow = one.push(picture, pts, **more)
-    assert flow == Gst.FlowReturn.OK, [message.parse_error() for message in one.messages(Gst.MessageType.ERROR)]
-
-
 @pytest.fixture
-def test_clock():
+def hand_clock():
     import gi
 
     gi.require_version("GstCheck", "1.0")
@@ -187,47 +169,47 @@ def test_poses_that_a_flush_cut_off_are_not_attached_later(playing, picture, mod
     assert record_of(one.buffers[-1]) is None
 
 
-def test_frames_of_drop_mode_that_leave_have_their_own_poses(playing, picture, test_clock):
-    one = playing(mode="drop", clock=test_clock, interval=2)
+def test_frames_of_drop_mode_that_leave_have_their_own_poses(playing, picture, hand_clock):
+    one = playing(mode="drop", clock=hand_clock, interval=2)
     for index in range(6):
-        test_clock.set_time(index * FRAME)
+        hand_clock.set_time(index * FRAME)
         push(one, picture(index), index * FRAME)
     assert [buffer.pts for buffer in one.buffers] == [0, 2 * FRAME, 4 * FRAME]
     assert all(record_of(buffer).fresh for buffer in one.buffers)
     assert counts_of(one) == (6, 3, 0, 3)
 
 
-def test_drop_mode_drops_frames_that_are_late_by_more_than_a_frame(playing, picture, model, test_clock):
-    one = playing(mode="drop", clock=test_clock)
+def test_drop_mode_drops_frames_that_are_late_by_more_than_a_frame(playing, picture, model, hand_clock):
+    one = playing(mode="drop", clock=hand_clock)
     before = model.runs
     usual = 3 * FRAME  # of the source itself, as behind a jitter buffer
     for index, late in ((0, 0), (1, FRAME // 2), (2, 2 * FRAME), (3, 3 * FRAME), (7, FRAME // 2), (8, 0)):
-        test_clock.set_time(index * FRAME + usual + late)
+        hand_clock.set_time(index * FRAME + usual + late)
         push(one, picture(index), index * FRAME)
     assert [buffer.pts // FRAME for buffer in one.buffers] == [0, 1, 7, 8]
     assert model.runs - before == 4
     assert counts_of(one) == (6, 4, 0, 2)
 
 
-def test_drop_mode_without_a_clock_or_time_stamps_drops_nothing(playing, picture, test_clock):
+def test_drop_mode_without_a_clock_or_time_stamps_drops_nothing(playing, picture, hand_clock):
     from posesdk.gst.bindings import Gst
 
     one = playing(mode="drop")
     for index in (5, 4, 0):
         push(one, picture(index), index * FRAME)
     assert len(one.buffers) == 3
-    other = playing(mode="drop", clock=test_clock)
+    other = playing(mode="drop", clock=hand_clock)
     for index in range(3):
-        test_clock.set_time(index * 10 * FRAME)
+        hand_clock.set_time(index * 10 * FRAME)
         push(other, picture(index), Gst.CLOCK_TIME_NONE)
     assert len(other.buffers) == 3
 
 
-def test_drop_mode_measures_lateness_anew_after_a_segment(playing, picture, test_clock):
-    one = playing(mode="drop", clock=test_clock)
-    test_clock.set_time(0)
+def test_drop_mode_measures_lateness_anew_after_a_segment(playing, picture, hand_clock):
+    one = playing(mode="drop", clock=hand_clock)
+    hand_clock.set_time(0)
     one.push(picture(0), 0)
-    test_clock.set_time(10 * FRAME)
+    hand_clock.set_time(10 * FRAME)
     one.push(picture(1), FRAME)  # late
     one.send_segment()
     one.push(picture(2), 2 * FRAME)

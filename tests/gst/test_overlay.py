@@ -36,28 +36,16 @@ def picture(width=WIDTH, height=HEIGHT):
 
 
 @pytest.fixture
-def overlay():
+def overlay(gst, harness):
     """`overlay(format="BGR", size=(160, 120), **properties)`: a playing PadHarness around a logocapoverlay."""
-    import posesdk.gst
-    from posesdk.gst.bindings import Gst
-
-    posesdk.gst.register()
-    from pad_harness import PadHarness
-
-    made = []
 
     def make(format="BGR", size=(WIDTH, HEIGHT), **properties):
-        element = Gst.ElementFactory.make("logocapoverlay")
-        for name, value in properties.items():
-            element.set_property(name.replace("_", "-"), value)
-        made.append(PadHarness(element))
-        assert made[-1].start() == Gst.StateChangeReturn.SUCCESS
-        assert made[-1].set_format(format, *size)
-        return made[-1]
+        one = harness("logocapoverlay", **properties)
+        assert one.start() == gst.StateChangeReturn.SUCCESS
+        assert one.set_format(format, *size)
+        return one
 
-    yield make
-    for one in made:
-        one.close()
+    return make
 
 
 def attach(buffer, poses, pts=None):

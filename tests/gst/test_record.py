@@ -4,27 +4,13 @@ import numpy as np
 import pytest
 
 from posesdk.gst.record import PoseRecord
-from posesdk.poses import FrameInfo, Poses
-from posesdk.skeleton import COCO_17, CROWDPOSE_14, Skeleton
+from posesdk.poses import Poses
+from posesdk.skeleton import COCO_17, CROWDPOSE_14
+from random_poses import HAND, random_poses
 
-HAND = Skeleton(name="two-fingers", keypoints=("thumb", "index"), edges=((0, 1),), sigmas=(0.1, 0.2))
 
-
-def poses(count=2, width=1280, height=720, skeleton=COCO_17, **changes):
-    rng = np.random.default_rng(count)
-    points = rng.uniform((-20, -20), (width + 20, height + 20), (count, len(skeleton), 2))
-    values = {
-        "keypoints": points,
-        "keypoint_scores": rng.uniform(size=(count, len(skeleton))),
-        "scores": rng.uniform(size=count),
-        "image_size": (height, width),
-        "skeleton": skeleton,
-        "model": "tiny",
-        "keypoint_threshold": 0.25,
-        "frame": FrameInfo("cam0", 12, 0.48),
-        "timing": {"preprocess": 1.5, "trunk": 20.25},
-    }
-    return Poses(**{**values, **changes})
+def poses(*args, **changes):
+    return random_poses(*args, margin=20, **changes)
 
 
 def record_of(found, pts_ns=480_000_000):

@@ -19,30 +19,15 @@ RAW = "video/x-raw,format=I420,width=64,height=64,framerate=30/1"
 
 
 @pytest.fixture
-def gst():
-    import posesdk.gst
-    from posesdk.gst.bindings import Gst
-
-    posesdk.gst.register()
-    return Gst
-
-
-@pytest.fixture
-def sidecar(gst) -> Iterator[Callable]:
+def sidecar(gst, harness) -> Callable:
     """`sidecar()`: a PadHarness around a logocapposejson that plays, before any event."""
-    from pad_harness import PadHarness
-
-    made = []
 
     def make():
-        made.append(PadHarness(gst.ElementFactory.make("logocapposejson")))
-        assert made[-1].start() == gst.StateChangeReturn.SUCCESS
-        return made[-1]
+        one = harness("logocapposejson")
+        assert one.start() == gst.StateChangeReturn.SUCCESS
+        return one
 
-    yield make
-    for one in made:
-        if one.element is not None:
-            one.close()
+    return make
 
 
 @pytest.fixture

@@ -18,15 +18,6 @@ SIZE = (160, 120)
 VP8 = "vp8enc deadline=1 cpu-used=16 keyframe-max-dist=5"
 
 
-@pytest.fixture
-def gst():
-    import posesdk.gst
-    from posesdk.gst.bindings import Gst
-
-    posesdk.gst.register()
-    return Gst
-
-
 class Run:
     """A pipeline; `frames` counts what goes into `pose`, `buffers` is what came to `out`: (pts, record or None)."""
 

@@ -48,7 +48,7 @@ def test_no_runtime_at_all_is_broken(monkeypatch):
 
 def test_gstreamer_without_its_tools_is_missing_with_the_packages_to_install(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    finding = findings()["GStreamer"]
+    finding = findings()["GStreamer tools"]
     assert finding.state == "missing"
     assert "gstreamer1.0-tools" in finding.advice
 

@@ -96,3 +96,14 @@ def test_sides_in_any_spelling_are_drawn_in_their_colors():
     poses = Poses(keypoints=[points], keypoint_scores=[[1, 1, 1]], scores=[1], image_size=(80, 80), skeleton=horse)
     drawn = draw_poses(np.zeros((80, 80, 3), np.uint8), poses)
     assert [tuple(drawn[y, x].tolist()) for x, y in points] == [LEFT, RIGHT, CENTER]
+
+
+def test_skeletons_are_equal_by_their_fields_whatever_has_been_worked_out_of_them():
+    copies = [COCO_17.model_copy(deep=True) for _ in range(2)]
+    for one in copies:
+        assert len(one.flip_indices) == len(one.sigma_array) == len(one.sides) == 17
+    assert copies[0] == copies[1]
+    assert hash(copies[0]) == hash(copies[1])
+    assert copies[0] != copies[1].model_copy(update={"name": "other"})
+    assert copies[0] != copies[0].model_copy(update={"edges": ()})
+    assert copies[0] != "coco-17"

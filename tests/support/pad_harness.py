@@ -22,6 +22,9 @@ class PadHarness:
     def __init__(self, element, *, live=None, clock=None, latency=(0, NONE)):
         self.element, self.bus = element, Gst.Bus.new()
         self.buffers, self.events, self.upstream = [], [], []
+        # As in any pipeline: PyGObject 3.50 never frees an element in Python that was in no bin.
+        self._bin = Gst.Bin.new()
+        self._bin.add(element)
         self.source, self.sink = _any_pad("source", Gst.PadDirection.SRC), _any_pad("sink", Gst.PadDirection.SINK)
         self._connect(live, latency, self.buffers, self.events, self.upstream)
         element.set_bus(self.bus)
@@ -74,6 +77,7 @@ class PadHarness:
         self.source.unlink(self.element.get_static_pad("sink"))
         self.element.get_static_pad("src").unlink(self.sink)
         self.element.set_clock(None)
+        self._bin.remove(self.element)
         self.element.set_bus(None)
         self.element = None
 

@@ -11,11 +11,11 @@ Importing this package needs neither GStreamer nor numpy::
 from pathlib import Path
 
 from posesdk.gst.availability import find_obstacle
-from posesdk.gst.unwinding import keep_exceptions_working
+from posesdk.gst.unwinding import prefer_libgcc
 
 __all__ = ["plugin_path", "register", "why_unavailable"]
 
-keep_exceptions_working()  # here, so that no module of the package can load GStreamer before
+prefer_libgcc()  # here, so that no module of the package can load GStreamer before
 
 
 def register() -> None:
@@ -29,9 +29,7 @@ def register() -> None:
         raise EnvironmentFault(f"cannot use GStreamer from this Python: {reason}")
     from posesdk.gst.bindings import Gst
     from posesdk.gst.factories import FACTORIES
-    from posesdk.gst.noise import mute_floating_complaint
 
-    mute_floating_complaint()
     for name, rank, element in FACTORIES:
         if not Gst.Element.register(None, name, rank, element):
             raise EnvironmentFault(f"GStreamer refused to register the element {name}; run: posesdk doctor")

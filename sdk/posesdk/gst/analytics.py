@@ -56,7 +56,7 @@ def _add_groups(namespace: Any, relations: Any, record: PoseRecord, ids: list[in
     kinds, skeleton = namespace.RelTypes, record.own_skeleton
     tag = "/".join([*filter(None, [record.model]), FORMAT_PREFIX + record.skeleton])
     links = [index for edge in skeleton.edges for index in edge]
-    points = pixel_keypoints(record).reshape(len(ids), -1).tolist()  # (N, 2 K)
+    points = pixel_keypoints(record).reshape(len(ids), 2 * len(skeleton)).tolist()  # (N, 2 K)
     scores = record.keypoints[..., 2]
     visible = (scores >= np.float32(record.keypoint_threshold)).tolist()
     for person, detection in enumerate(ids):

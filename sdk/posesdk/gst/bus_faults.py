@@ -13,7 +13,12 @@ __all__ = ["exit_code", "report", "report_plugin_missing"]
 OURS = "logocap"
 """How the names of this package's elements begin."""
 
-UNREADABLE = (Gst.ResourceError.NOT_FOUND, Gst.ResourceError.OPEN_READ, Gst.ResourceError.READ)
+UNREADABLE = (
+    Gst.ResourceError.NOT_FOUND,
+    Gst.ResourceError.OPEN_READ,
+    Gst.ResourceError.OPEN_READ_WRITE,  # a camera in the network that does not answer
+    Gst.ResourceError.READ,
+)
 
 
 def exit_code(message: Any) -> int:

@@ -11,6 +11,7 @@ __all__ = ["app"]
 app = typer.Typer(
     name="gst",
     help="Poses in GStreamer pipelines: the elements logocappose, logocapposejson and logocapoverlay.",
+    short_help="Run and describe GStreamer pipelines with poses.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

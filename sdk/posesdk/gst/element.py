@@ -5,17 +5,13 @@ At import it needs nothing but `gi`: GStreamer's plugin scanner imports it, and 
 
 from typing import Any
 
-from posesdk.gst.bindings import GObject, Gst, GstBase, GstVideo
-from posesdk.gst.faults import ElementFault, SettingsFault, guarded, post_warning
+from posesdk.gst.bindings import GObject, Gst, GstBase
+from posesdk.gst.faults import SettingsFault, guarded, importing, post_warning
 from posesdk.gst.settings import PROPERTIES, READY_ONLY
+from posesdk.gst.unwinding import exceptions_kept
+from posesdk.gst.video_pads import frame_info, video_pads
 
-__all__ = ["CAPS", "LogocapPose"]
-
-CAPS = (
-    "video/x-raw, format={RGB,BGR,RGBx,BGRx,RGBA,BGRA,NV12,I420,GRAY8}, width=[16,8192], height=[16,8192], "
-    "framerate=[0/1,2147483647/1]"
-)
-"""Frames that the elements take: in system memory."""
+__all__ = ["LogocapPose"]
 
 
 class LogocapPose(GstBase.BaseTransform):
@@ -28,10 +24,7 @@ class LogocapPose(GstBase.BaseTransform):
         "Finds people and their keypoints in video frames",
         "The posesdk authors",
     )
-    __gsttemplates__ = tuple(
-        Gst.PadTemplate.new(name, direction, Gst.PadPresence.ALWAYS, Gst.Caps.from_string(CAPS))
-        for name, direction in (("sink", Gst.PadDirection.SINK), ("src", Gst.PadDirection.SRC))
-    )
+    __gsttemplates__ = video_pads()
     __gproperties__ = dict(PROPERTIES)  # noqa: RUF012
     __gsignals__ = {"poses": (GObject.SignalFlags.RUN_LAST, None, (GObject.TYPE_UINT64, str))}  # noqa: RUF012
 
@@ -79,12 +72,10 @@ class LogocapPose(GstBase.BaseTransform):
     @guarded(False)
     def do_start(self) -> bool:
         """Loads the model."""
-        try:
-            from posesdk.gst.stream import PoseStream
-        except ImportError as error:
-            text = f"cannot start {self.get_name()}: a Python package is missing ({error}); run `pip install posesdk`"
-            raise ElementFault(Gst.LibraryError.INIT, f"{text} for the Python that runs this pipeline") from error
-        self._stream = PoseStream(self)
+        with exceptions_kept():
+            with importing(self):
+                from posesdk.gst.stream import PoseStream
+            self._stream = PoseStream(self)
         return True
 
     @guarded(False)
@@ -99,10 +90,7 @@ class LogocapPose(GstBase.BaseTransform):
     @guarded(False)
     def do_set_caps(self, incaps: Any, outcaps: Any) -> bool:
         """Frames have another format from now on."""
-        info = GstVideo.VideoInfo.new_from_caps(incaps)
-        if info is None:
-            raise ElementFault(Gst.StreamError.WRONG_TYPE, f"no description of video frames: {incaps.to_string()}")
-        self._stream.set_format(info)
+        self._stream.set_format(frame_info(incaps))
         return True
 
     @guarded(False)

@@ -5,11 +5,9 @@ import shlex
 from collections.abc import Iterator
 
 from posesdk.gst import plugin_path
+from posesdk.gst.plugin_loader import VARIABLES
 
-__all__ = ["VARIABLES", "assignment", "hints"]
-
-VARIABLES = ("GST_PLUGIN_PATH_1_0", "GST_PLUGIN_PATH")
-"""GStreamer reads the second one only where the first one is not set."""
+__all__ = ["assignment", "hints"]
 
 
 def assignment() -> str:
@@ -22,5 +20,9 @@ def assignment() -> str:
 
 
 def hints() -> Iterator[str]:
-    """What else is needed, a sentence each."""
-    yield from ()
+    """What else is needed before gst-launch-1.0 can run the elements."""
+    from posesdk.gst.doctor_findings import examine_loader
+
+    finding = examine_loader()
+    if finding.state != "ok":
+        yield from (finding.detail, finding.advice)

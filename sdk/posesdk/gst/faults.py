@@ -6,12 +6,13 @@ end without poses, or wait forever for a state that never comes.
 
 import functools
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from posesdk.gst.bindings import GLib, Gst
 
-__all__ = ["ElementFault", "SettingsFault", "guarded", "post_error", "post_warning"]
+__all__ = ["ElementFault", "SettingsFault", "guarded", "importing", "post_error", "post_warning"]
 
 Result = TypeVar("Result")
 
@@ -48,10 +49,30 @@ def guarded(failed: Result) -> Callable[[Callable[..., Result]], Callable[..., R
     return decorate
 
 
+@contextmanager
+def importing(element: Any) -> Iterator[None]:
+    """A package that an import inside does not find becomes an ElementFault that names it, and the remedy."""
+    try:
+        yield
+    except ImportError as error:
+        raise ElementFault(
+            Gst.LibraryError.INIT,
+            f"cannot start {element.get_name()}: a Python package is missing ({error}); run `pip install posesdk` for "
+            "the Python that runs this pipeline",
+        ) from error
+
+
 def post_error(element: Any, error: BaseException) -> None:
-    """Posts an exception as ERROR: of the kind that it names, else STREAM / FAILED; its traceback as debug text."""
-    code = error.code if isinstance(error, ElementFault) else Gst.StreamError.FAILED
-    debug = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    """Posts an exception as ERROR: of the kind that it names, else STREAM / FAILED.
+
+    The debug text of an ElementFault is the kind of what caused it, for its own text says all; of others, a traceback.
+    """
+    if isinstance(error, ElementFault):
+        code, cause = error.code, error.__cause__
+        debug = "" if cause is None else f"{type(cause).__module__}.{type(cause).__qualname__}"
+    else:
+        code = Gst.StreamError.FAILED
+        debug = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     element.post_message(Gst.Message.new_error(element, _gerror(code, str(error) or repr(error)), debug))
 
 

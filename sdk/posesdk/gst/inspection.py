@@ -111,11 +111,20 @@ def _caps(caps: Any) -> Iterator[str]:
         yield "      ANY" if caps.is_any() else "      EMPTY"
         return
     for index in range(caps.get_size()):
-        structure, features = caps.get_structure(index), caps.get_features(index)
+        structure, features = _structure(caps, index), caps.get_features(index)
         plain = features is None or (not features.is_any() and features.is_equal(_SYSTEM_MEMORY))
         yield f"      {structure.get_name()}" + ("" if plain else f"({features.to_string()})")
         for name, text in _fields(structure):
             yield f"{name:>23}: {text}"
+
+
+def _structure(caps: Any, index: int) -> Any:
+    """One of the structures of caps; the bindings of GStreamer 1.26 give it to a `with` statement only."""
+    found = caps.get_structure(index)
+    if isinstance(found, Gst.Structure):
+        return found
+    with found as structure:
+        return structure
 
 
 def _fields(structure: Any) -> list[tuple[str, str]]:
@@ -149,7 +158,7 @@ def _properties(element: Any) -> Iterator[str]:
     width = max(len(spec.name) for spec in specs)
     for spec in specs:
         yield f"  {spec.name:{width}} : {spec.blurb}"
-        for line in (f"flags: {_flags(spec)}", _kind(spec, element), *_choices(spec)):
+        for line in (f"flags: {_flags(spec)}", _kind(spec, element), *_choices(spec, element)):
             yield " " * (width + 5) + line
 
 
@@ -164,7 +173,7 @@ def _kind(spec: Any, element: Any) -> str:
     kind = spec.value_type
     plain = kind.name in _NUMBERS or kind in (GObject.TYPE_BOOLEAN, GObject.TYPE_STRING) or kind.is_a(GObject.TYPE_ENUM)
     readable = plain and int(spec.flags) & int(GObject.ParamFlags.READABLE)
-    default = element.get_property(spec.name) if readable else spec.default_value
+    default: Any = element.get_property(spec.name) if readable else getattr(spec, "default_value", None)
     if kind.name in _NUMBERS:
         least, most, default = (_number(value) for value in (spec.minimum, spec.maximum, default))
         return f"{_NUMBERS[kind.name]}. Range: {least} - {most} Default: {default}"
@@ -183,10 +192,11 @@ def _number(value: float) -> str:
     return f"{value:.7g}" if isinstance(value, float) else str(value)
 
 
-def _choices(spec: Any) -> list[str]:
-    if not spec.value_type.is_a(GObject.TYPE_ENUM):
+def _choices(spec: Any, element: Any) -> list[str]:
+    """From a value: not every PyGObject gives the names of an enumeration with the description of a property."""
+    if not spec.value_type.is_a(GObject.TYPE_ENUM) or not int(spec.flags) & int(GObject.ParamFlags.READABLE):
         return []
-    values = spec.enum_class.__enum_values__
+    values = type(element.get_property(spec.name)).__enum_values__
     return [f"   ({number}): {value.value_nick:16} - {value.value_name}" for number, value in sorted(values.items())]
 
 

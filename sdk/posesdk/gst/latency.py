@@ -4,11 +4,10 @@ Imports nothing but GStreamer's bindings: GStreamer's plugin scanner imports the
 """
 
 import ctypes
-import sys
 import weakref
-from functools import cache
 
 from posesdk.gst.bindings import Gst
+from posesdk.gst.native import library
 
 __all__ = ["LatencyReport", "is_live"]
 
@@ -18,8 +17,6 @@ DRIFT = 0.25
 """A change of the smoothed time by more than this part of the announced one is announced anew."""
 WEIGHT = 1 / 8
 """Of a new measurement in the smoothed time."""
-
-LIBRARIES = {"linux": "libgstreamer-1.0.so.0", "darwin": "libgstreamer-1.0.0.dylib", "win32": "gstreamer-1.0-0.dll"}
 
 
 def is_live(sink_pad: Gst.Pad) -> bool:
@@ -85,7 +82,7 @@ class LatencyReport:
 
 def _add_latency(probe_info: int, nanoseconds: int) -> None:
     """Adds to minimum and maximum of a latency query; a query of another type and an unlimited maximum stay."""
-    native = _native()
+    native = library()
     query = native.gst_pad_probe_info_get_query(probe_info)
     structure = native.gst_query_get_structure(query)
     if not structure or not native.gst_structure_has_name(structure, b"GstQueryLatency"):
@@ -94,20 +91,3 @@ def _add_latency(probe_info: int, nanoseconds: int) -> None:
     native.gst_query_parse_latency(query, ctypes.byref(live), ctypes.byref(least), ctypes.byref(most))
     limit = most.value if most.value == Gst.CLOCK_TIME_NONE else most.value + nanoseconds
     native.gst_query_set_latency(query, live, least.value + nanoseconds, limit)
-
-
-@cache
-def _native() -> ctypes.CDLL:
-    """The library that the bindings have loaded, with the types of what is called here."""
-    native = ctypes.CDLL(LIBRARIES.get(sys.platform, LIBRARIES["linux"]))
-    address = ctypes.c_void_p
-    native.gst_pad_probe_info_get_query.argtypes = (address,)
-    native.gst_pad_probe_info_get_query.restype = address
-    native.gst_query_get_structure.argtypes = (address,)
-    native.gst_query_get_structure.restype = address
-    native.gst_structure_has_name.argtypes = (address, ctypes.c_char_p)
-    native.gst_query_parse_latency.argtypes = (address,) * 4
-    native.gst_query_parse_latency.restype = None
-    native.gst_query_set_latency.argtypes = (address, ctypes.c_int, ctypes.c_uint64, ctypes.c_uint64)
-    native.gst_query_set_latency.restype = None
-    return native

@@ -1,6 +1,7 @@
 """Runs a pipeline as gst-launch-1.0 does: `posesdk gst launch`."""
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,11 +34,20 @@ class LaunchOptions:
 
 
 def parse_pipeline(words: Sequence[str]) -> Any:
-    """The pipeline (Gst.Pipeline) of one text, or of the words that a shell made of it. Raises ValueError."""
-    try:
-        parsed = Gst.parse_launch(words[0]) if len(words) == 1 else Gst.parse_launchv(list(words))
-    except GLib.Error as error:
-        raise ValueError(f"cannot make the pipeline: {error.message}{advice_for(error.message)}") from error
+    """The pipeline (Gst.Pipeline) of one text, or of the words that a shell made of it. Raises ValueError.
+
+    So is a value out of its property's range, or for one that is read only: GStreamer warns, and goes on without it.
+    """
+    with warnings.catch_warnings(record=True) as complaints:  # what becomes of GLib's
+        warnings.simplefilter("always")
+        try:
+            parsed = Gst.parse_launch(words[0]) if len(words) == 1 else Gst.parse_launchv(list(words))
+        except GLib.Error as error:
+            raise ValueError(f"cannot make the pipeline: {error.message}{advice_for(error.message)}") from error
+    for text in (str(complaint.message) for complaint in complaints):
+        if "out of range for property" in text or "is not writable" in text:
+            raise ValueError(f"cannot make the pipeline: {text}; `posesdk gst inspect ELEMENT` prints what it takes")
+        show_line(f"posesdk: warning: {text}", err=True)
     if isinstance(parsed, Gst.Pipeline):
         return parsed
     pipeline = Gst.Pipeline.new(None)

@@ -6,6 +6,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from posesdk.gst.leaving import stop_at_the_end
 from posesdk_runtimes.errors import RuntimeFault
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Worker:
         self._closed = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
+        stop_at_the_end(self)
 
     def join(self, client: object) -> None:
         """Lets a client submit frames."""
@@ -81,15 +83,16 @@ class Worker:
         if job is not None:
             job.discard()
 
-    def drain(self, client: object) -> None:
-        """Returns when nothing of the client waits or runs and the callbacks of its futures have returned.
+    def drain(self, client: object, timeout: float | None = None) -> bool:
+        """Returns True when nothing of the client waits or runs and the callbacks of its futures have returned; False
+        after `timeout` seconds.
 
         On the worker's own thread, so in such a callback, it returns at once: it would wait for itself.
         """
         if threading.current_thread() is self._thread:
-            return
+            return True
         with self._changed:
-            self._changed.wait_for(lambda: client not in self._slots and client not in self._running)
+            return self._changed.wait_for(lambda: client not in self._slots and client not in self._running, timeout)
 
     def leave(self, client: object) -> None:
         """Takes no more jobs of the client, discards the one that waits, and waits for the one that runs."""
@@ -100,6 +103,10 @@ class Worker:
 
     def close(self) -> None:
         """Discards what waits and ends the thread, after what runs; on the thread itself it does not wait for that."""
+        self.stop(None)
+
+    def stop(self, timeout: float | None) -> None:
+        """As `close`, but returns after `timeout` seconds even if the thread still runs."""
         with self._changed:
             self._closed = True
             self._clients.clear()
@@ -109,7 +116,7 @@ class Worker:
         for job in waiting:
             job.discard()
         if threading.current_thread() is not self._thread:
-            self._thread.join()
+            self._thread.join(timeout)
 
     def _run(self) -> None:
         try:

@@ -24,9 +24,7 @@ Without tags, it stays on a buffer through conversion, scaling, encoding and dec
 The pixel of a place is x * width - 0.5, where (0, 0) is the center of the top-left pixel.
 """
 
-import ctypes
 import json
-import sys
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -36,6 +34,7 @@ from numpy.typing import NDArray
 
 from posesdk.gst.analytics import add_detections
 from posesdk.gst.bindings import GLib, GObject, Gst
+from posesdk.gst.native import library
 from posesdk.gst.record import FORMAT_PREFIX, PoseRecord
 from posesdk.gst.roi import add_regions
 from posesdk.poses import Poses
@@ -46,8 +45,6 @@ __all__ = ["META_NAME", "META_VERSION", "attach_record", "poses_from_buffer", "r
 META_NAME = "LogocapPoseMeta"
 META_VERSION = 1
 
-LIBRARIES = {"darwin": "libgstreamer-1.0.0.dylib", "win32": "gstreamer-1.0-0.dll"}
-
 
 def attach_record(buffer: Gst.Buffer, record: PoseRecord, kinds: frozenset[str]) -> None:
     """Puts the poses on a writable buffer as each of `kinds`: "custom", "roi", "analytics".
@@ -55,7 +52,7 @@ def attach_record(buffer: Gst.Buffer, record: PoseRecord, kinds: frozenset[str])
     "custom" takes the place of poses that the buffer has already; the other two add to what other elements attached,
     and a region has the id of its person's detection. ValueError for a buffer that is not writable.
     """
-    if not _library().gst_mini_object_is_writable(hash(buffer)):
+    if not library().gst_mini_object_is_writable(hash(buffer)):
         raise ValueError("expected a writable buffer to attach poses to; call make_writable() first")
     if "custom" in kinds:
         _write(buffer, record)
@@ -94,14 +91,14 @@ def poses_from_buffer(buffer: Gst.Buffer, skeleton: Skeleton | None = None) -> P
 
 def _write(buffer: Gst.Buffer, record: PoseRecord) -> None:
     """Through C: in Python the structure of a meta is a copy, and what is set in it is lost."""
-    library, address = _library(), hash(buffer)
-    while old := library.gst_buffer_get_custom_meta(address, META_NAME.encode()):
-        library.gst_buffer_remove_meta(address, old)
-    meta = library.gst_buffer_add_custom_meta(address, META_NAME.encode())
-    structure = library.gst_custom_meta_get_structure(meta)
+    native, address = library(), hash(buffer)
+    while old := native.gst_buffer_get_custom_meta(address, META_NAME.encode()):
+        native.gst_buffer_remove_meta(address, old)
+    meta = native.gst_buffer_add_custom_meta(address, META_NAME.encode())
+    structure = native.gst_custom_meta_get_structure(meta)
     for name, gtype, value in _fields(record):
         boxed = GObject.Value(gtype, value)  # lives until C has copied it
-        library.gst_structure_set_value(structure, name, hash(boxed))
+        native.gst_structure_set_value(structure, name, hash(boxed))
 
 
 def _fields(record: PoseRecord) -> list[tuple[bytes, Any, Any]]:
@@ -173,24 +170,6 @@ def _skeleton_json(skeleton: Skeleton) -> str:
 @lru_cache(maxsize=8)
 def _skeleton(text: str) -> Skeleton:
     return Skeleton.model_validate_json(text)
-
-
-@lru_cache(maxsize=1)
-def _library() -> ctypes.CDLL:
-    """GStreamer's own library, which the bindings have loaded, with the signatures that writing needs."""
-    library = ctypes.CDLL(LIBRARIES.get(sys.platform, "libgstreamer-1.0.so.0"))
-    pointer, text = ctypes.c_void_p, ctypes.c_char_p
-    for name, result, arguments in (
-        ("gst_mini_object_is_writable", ctypes.c_int, (pointer,)),
-        ("gst_buffer_get_custom_meta", pointer, (pointer, text)),
-        ("gst_buffer_add_custom_meta", pointer, (pointer, text)),
-        ("gst_buffer_remove_meta", ctypes.c_int, (pointer, pointer)),
-        ("gst_custom_meta_get_structure", pointer, (pointer,)),
-        ("gst_structure_set_value", None, (pointer, text, pointer)),
-    ):
-        function = getattr(library, name)
-        function.restype, function.argtypes = result, arguments
-    return library
 
 
 def _register() -> None:

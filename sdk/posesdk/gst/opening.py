@@ -36,6 +36,8 @@ def open_model(element: Any) -> Client:
 def attached_kinds(text: str) -> frozenset[str]:
     """What the property `attach` asks for: "custom", "roi", "analytics". Raises SettingsFault."""
     names = {validated("attach", part.strip(), ATTACH) for part in text.split("+")}
+    if "none" in names and len(names) > 1:
+        raise SettingsFault(f"attach: none cannot be joined with others, got {text!r}")
     kinds = names - {"all", "none"}
     missing = why_unavailable()
     if "analytics" in kinds and missing is not None:

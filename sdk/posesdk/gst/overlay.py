@@ -6,9 +6,10 @@ At import it needs nothing but `gi`: GStreamer's plugin scanner imports it, and 
 from collections.abc import Mapping
 from typing import Any
 
-from posesdk.gst.bindings import GLib, GObject, Gst, GstBase, GstVideo
-from posesdk.gst.element import CAPS
-from posesdk.gst.faults import ElementFault, guarded
+from posesdk.gst.bindings import GLib, GObject, Gst, GstBase
+from posesdk.gst.faults import guarded, importing
+from posesdk.gst.unwinding import exceptions_kept
+from posesdk.gst.video_pads import frame_info, video_pads
 
 __all__ = ["LogocapOverlay"]
 
@@ -50,10 +51,7 @@ class LogocapOverlay(GstBase.BaseTransform):
         "Draws the people that logocappose found upstream",
         "The posesdk authors",
     )
-    __gsttemplates__ = tuple(
-        Gst.PadTemplate.new(name, direction, Gst.PadPresence.ALWAYS, Gst.Caps.from_string(CAPS))
-        for name, direction in (("sink", Gst.PadDirection.SINK), ("src", Gst.PadDirection.SRC))
-    )
+    __gsttemplates__ = video_pads()
     __gproperties__ = dict(PROPERTIES)  # noqa: RUF012
 
     def __init__(self) -> None:
@@ -79,11 +77,8 @@ class LogocapOverlay(GstBase.BaseTransform):
     @guarded(False)
     def do_start(self) -> bool:
         """Loads what draws."""
-        try:
+        with importing(self), exceptions_kept():
             from posesdk.gst.painter import Painter
-        except ImportError as error:
-            text = f"cannot start {self.get_name()}: a Python package is missing ({error}); run `pip install posesdk`"
-            raise ElementFault(Gst.LibraryError.INIT, f"{text} for the Python that runs this pipeline") from error
         self._painter = Painter(self)
         return True
 
@@ -96,10 +91,7 @@ class LogocapOverlay(GstBase.BaseTransform):
     @guarded(False)
     def do_set_caps(self, incaps: Any, outcaps: Any) -> bool:
         """Frames have another format from now on; poses fit any, as they are in parts of a frame."""
-        info = GstVideo.VideoInfo.new_from_caps(incaps)
-        if info is None:
-            raise ElementFault(Gst.StreamError.WRONG_TYPE, f"no description of video frames: {incaps.to_string()}")
-        self._painter.set_format(info)
+        self._painter.set_format(frame_info(incaps))
         return True
 
     @guarded(False)

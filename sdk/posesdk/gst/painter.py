@@ -7,6 +7,7 @@ from posesdk.gst.bindings import Gst
 from posesdk.gst.faults import ElementFault
 from posesdk.gst.frames import draw_on
 from posesdk.gst.layout import layout_of
+from posesdk.gst.leaving import at_work
 from posesdk.gst.meta import record_from_buffer
 from posesdk.gst.record import PoseRecord
 from posesdk.poses import Poses
@@ -53,8 +54,9 @@ class Painter:
         """Draws on a writable buffer. ValueError for one that is shorter than its format says."""
         layout = layout_of(buffer, self._info)
         boxes, scores = (self._element.value(name) for name in ("boxes", "scores"))
-        with buffer.map(Gst.MapFlags.READ | Gst.MapFlags.WRITE) as memory:
-            draw_on(memory.data, layout, poses, boxes=boxes, scores=scores)
+        with at_work() as may_work, buffer.map(Gst.MapFlags.READ | Gst.MapFlags.WRITE) as memory:
+            if may_work:
+                draw_on(memory.data, layout, poses, boxes=boxes, scores=scores)
 
     def _is_over(self, pts: int) -> bool:
         """Whether a frame without poses comes too late for the last ones, before them, or at an unknown time."""

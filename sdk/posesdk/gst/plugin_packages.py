@@ -1,5 +1,6 @@
-"""Which Debian package holds an element that people use around poses. Imports nothing of GStreamer."""
+"""What to do where an element is missing or cannot be linked. Imports nothing of GStreamer."""
 
+import difflib
 import re
 
 __all__ = ["H264_DECODERS", "advice_for", "package_of"]
@@ -28,6 +29,8 @@ _PACKAGE = {name: _GSTREAMER + package for package, names in _ELEMENTS.items() f
 H264_DECODERS = ("avdec_h264", "openh264dec", "v4l2h264dec", "v4l2slh264dec", "nvv4l2decoder", "vah264dec", "nvh264dec")
 """Any one of these decodes what cameras and phones send."""
 
+OWN = ("logocappose", "logocapposejson", "logocapoverlay")
+
 _KINDS = {"H.264": "libav", "H.265": "libav", "HEVC": "libav"}
 
 
@@ -37,10 +40,22 @@ def package_of(element: str) -> str | None:
 
 
 def advice_for(message: str) -> str:
-    """What to append to a message that says that an element or a decoder is missing; empty for any other one."""
+    """What to append to a message that says that an element or a decoder is missing, or that nothing can be linked to
+    an element of this package; empty for any other one.
+    """
     named = re.search(r'no element "([^"]+)"', message)
     if named is not None:
-        package = package_of(named[1])
-        return f"; run: apt-get install {package}" if package else "; look at the plugins with: posesdk doctor"
+        return _advice_for_element(named[1])
+    if linked := re.search(r"could not link .*\b(logocappose|logocapoverlay)\d* *(,|$)", message):
+        if "memory:" in message:
+            return f"; {linked[1]} takes frames in ordinary memory: copy them out first, on a Jetson with nvvidconv"
+        return f"; {linked[1]} takes raw video alone: put videoconvert before it, behind decodebin for what is encoded"
     package = next((package for kind, package in _KINDS.items() if kind in message and "decoder" in message), None)
     return f"; run: apt-get install {_GSTREAMER}{package}" if package else ""
+
+
+def _advice_for_element(name: str) -> str:
+    if package := package_of(name):
+        return f"; run: apt-get install {package}"
+    alike = difflib.get_close_matches(name, (*OWN, *_PACKAGE), n=1, cutoff=0.8)
+    return f"; is {alike[0]} meant?" if alike else "; look at the plugins with: posesdk doctor"

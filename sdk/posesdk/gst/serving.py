@@ -42,11 +42,11 @@ class Client:
         """Drops the frame that waits; who waits for its future wakes up with CancelledError."""
         self._worker.cancel(self)
 
-    def drain(self) -> None:
-        """Returns when no frame of this client waits or runs any more and the callbacks of its futures have returned;
-        at once on the worker's own thread, in such a callback.
+    def drain(self, timeout: float | None = None) -> bool:
+        """Returns True when no frame of this client waits or runs any more and the callbacks of its futures have
+        returned, at once on the worker's own thread, in such a callback; False after `timeout` seconds.
         """
-        self._worker.drain(self)
+        return self._worker.drain(self, timeout)
 
     def close(self) -> None:
         """Drops what waits, waits for the frame that runs, and frees the model if this is its last client.

@@ -98,10 +98,12 @@ def validated(name: str, value: str, allowed: tuple[str, ...]) -> str:
 
 def parse_options(text: str) -> dict[str, str]:
     """The pairs of the property `options`. Raises SettingsFault."""
-    pairs = {}
+    pairs: dict[str, str] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         key, equals, value = (piece.strip() for piece in part.partition("="))
         if key not in OPTIONS or not equals or not value:
             raise SettingsFault(f"options: expected KEY=VALUE with a key of {', '.join(OPTIONS)}, got {part!r}")
+        if key in pairs:
+            raise SettingsFault(f"options: {key} is given twice, as {pairs[key]!r} and as {value!r}")
         pairs[key] = value
     return pairs

@@ -6,7 +6,8 @@ At import it needs nothing but `gi`: GStreamer's plugin scanner imports it, and 
 from typing import Any
 
 from posesdk.gst.bindings import Gst
-from posesdk.gst.faults import ElementFault, guarded
+from posesdk.gst.faults import guarded, importing
+from posesdk.gst.unwinding import exceptions_kept
 
 __all__ = ["LogocapPoseJson"]
 
@@ -49,13 +50,8 @@ class LogocapPoseJson(Gst.Element):
     def do_change_state(self, transition: Any) -> Any:
         """Loads what reads the poses on the way to READY."""
         if transition == Gst.StateChange.NULL_TO_READY:
-            try:
+            with importing(self), exceptions_kept():
                 from posesdk.gst.meta import record_from_buffer
-            except ImportError as error:
-                text = f"cannot start {self.get_name()}: a Python package is missing ({error}); run `pip install"
-                raise ElementFault(
-                    Gst.LibraryError.INIT, f"{text} posesdk` for the Python that runs this pipeline"
-                ) from error
             self._read = record_from_buffer
         return Gst.Element.do_change_state(self, transition)
 

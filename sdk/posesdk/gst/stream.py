@@ -12,6 +12,7 @@ from posesdk.gst.frames import draw_on, to_bgr
 from posesdk.gst.latency import LatencyReport, is_live
 from posesdk.gst.lateness import Lateness
 from posesdk.gst.layout import Layout, layout_of
+from posesdk.gst.leaving import at_work, has_begun
 from posesdk.gst.meta import attach_record
 from posesdk.gst.opening import attached_kinds, open_model
 from posesdk.gst.record import PoseRecord
@@ -27,6 +28,9 @@ DROPPED = Gst.FlowReturn.CUSTOM_SUCCESS
 
 FALLBACK_INTERVAL_NS = 33_333_333
 """Between the frames of a stream that does not say."""
+
+GLANCE_S = 0.1
+"""How long the streaming thread waits for poses before it looks whether the element is being stopped."""
 
 
 class PoseStream:
@@ -89,8 +93,12 @@ class PoseStream:
         self._since_discont = 0
 
     def drain(self) -> None:
-        """Returns when the poses of every frame that was taken are out. Raises what went wrong with them."""
-        self._client.drain()
+        """Returns when the poses of every frame that was taken are out, or nobody wants them any more.
+
+        Raises what went wrong with them.
+        """
+        while not self._client.drain(GLANCE_S) and not self._is_given_up():
+            pass
         self._raise_fault()
 
     def close(self) -> None:
@@ -100,6 +108,10 @@ class PoseStream:
 
     def process(self, buffer: Any) -> Any:
         """Attaches poses to a frame, draws them, and says whether it goes on."""
+        with at_work() as may_work:
+            return self._process(buffer) if may_work else Gst.FlowReturn.FLUSHING
+
+    def _process(self, buffer: Any) -> Any:
         if self._info is None:
             raise ElementFault(Gst.StreamError.WRONG_TYPE, "a frame came before its format; put videoconvert upstream")
         self._raise_fault()
@@ -121,7 +133,7 @@ class PoseStream:
         return Gst.FlowReturn.OK
 
     def _infer(self, buffer: Any) -> bool:
-        """Hands a frame to the model and waits for its poses, but in mode skip; False where a flush ended the wait.
+        """Hands a frame to the model and waits for its poses, but in mode skip; False where a flush or a stop ended it.
 
         It waits for what `_receive` sets: a future wakes who waits for it before it runs its callbacks.
         """
@@ -129,10 +141,16 @@ class PoseStream:
         self._submit(buffer, arrived)
         if self._mode == "skip":
             return True
-        if not self._flushing:
-            arrived.wait()
+        while not self._is_given_up() and not arrived.wait(GLANCE_S):
+            pass
         self._raise_fault()
-        return not self._flushing
+        return arrived.is_set() and not self._flushing
+
+    def _is_given_up(self) -> bool:
+        """Whether a flush, or the end of the run or of the program goes on: it waits for the streaming thread, which
+        must not wait then for a listener that has caused it.
+        """
+        return self._flushing or has_begun() or not self._element.sinkpad.is_active()
 
     def _raise_fault(self) -> None:
         with self._lock:
