@@ -1,8 +1,10 @@
 """Elements between bare pads, with a tiny model that tests can hold up or break."""
 
+import importlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -189,3 +191,29 @@ def model(monkeypatch, harness) -> Iterator[Model]:
             monkeypatch.setattr(Detector, name, guarded(getattr(Detector, name)))
     yield control
     control.free()
+
+
+@pytest.fixture
+def load(monkeypatch) -> Callable:
+    """`load("fall_alarm")`: the module of a sample, which finds its neighbours as a program does."""
+    from sample_programs import SAMPLES
+
+    monkeypatch.syspath_prepend(SAMPLES)
+    return importlib.import_module
+
+
+@pytest.fixture(scope="session")
+def clip(shared, tmp_path_factory) -> Path:
+    """The first frames of two_people_1080p28.mp4, as they are."""
+    from posesdk.gst.bindings import Gst
+    from sample_programs import CLIP, LIMIT
+
+    video, path = shared("data", "videos", "two_people_1080p28.mp4"), tmp_path_factory.mktemp("clip") / "clip.mp4"
+    cut = f"qtdemux ! h264parse ! identity eos-after={CLIP + 1} ! mp4mux"
+    cutter = Gst.parse_launch(f'filesrc location="{video}" ! {cut} ! filesink location="{path}"')
+    cutter.set_state(Gst.State.PLAYING)
+    message = cutter.get_bus().timed_pop_filtered(LIMIT * Gst.SECOND, Gst.MessageType.EOS | Gst.MessageType.ERROR)
+    cutter.set_state(Gst.State.NULL)
+    assert message is not None
+    assert message.type == Gst.MessageType.EOS, message.parse_error()
+    return path
