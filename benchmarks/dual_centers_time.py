@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posesdk.decode import ImageMaps, InitialPoses, decode_center_offset
-from posesdk.dual_centers import DualCenters, group_poses, level_channels, pose_context, pose_similarity
+from posesdk.dual_centers import DualCenters, level_channels, pose_context
+from posesdk.grouping import group_poses, pose_similarity
 from posesdk.spec import BackboneSpec, EdgeBackboneSpec, HRNetSpec, ModelSpec
 from posesdk.terminal import show_line
 

@@ -11,21 +11,17 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from posesdk.decode import ImageMaps, InitialPoses
+from posesdk.decode import ImageMaps, InitialPoses, suppress_poses
+from posesdk.grouping import distinct_poses, group_poses, group_sigma, near_poses, pose_scales, pose_similarity
 from posesdk.sampling import sample_cells, sample_patches, sample_windows
 from posesdk.spec import STRIDE, EdgeBackboneSpec, ModelSpec
 
 __all__ = [
     "LEVELS",
     "DualCenters",
-    "group_poses",
     "level_channels",
     "pose_context",
-    "pose_scales",
-    "pose_similarity",
     "refine_poses",
-    "spatial_density",
-    "spatial_similarity",
 ]
 
 FloatArray = NDArray[np.float32]
@@ -33,12 +29,8 @@ IndexArray = NDArray[np.intp]
 
 LEVELS = ("level0", "level1", "level2", "level3")
 """Feature maps of the trunk, (h / 2^r, w / 2^r, C_r) for an image."""
-SMALLEST_SCALE = STRIDE
-"""Net px: what a smaller pose counts as, for the features of less than a cell say nothing of its size."""
 RESIDUAL_STEP = 0.1
 """A residual of 1 is this part of the pose's scale."""
-NEAR = 0.1
-"""Without the similarity network, mean distance of the keypoints of one person's poses, in their scale."""
 
 
 def level_channels(spec: ModelSpec) -> tuple[int, int, int, int]:
@@ -47,13 +39,6 @@ def level_channels(spec: ModelSpec) -> tuple[int, int, int, int]:
     if isinstance(backbone, EdgeBackboneSpec):
         return (backbone.neck, backbone.neck, backbone.neck, backbone.neck)
     return backbone.channels
-
-
-def pose_scales(keypoints: FloatArray) -> FloatArray:
-    """Square root (N,) of the area of the tight box of each pose (N, K, 2), at least SMALLEST_SCALE."""
-    extent = keypoints.max(axis=1) - keypoints.min(axis=1)  # (N, 2)
-    scales: FloatArray = np.sqrt(np.maximum(extent[:, 0] * extent[:, 1], np.float32(SMALLEST_SCALE**2)))
-    return scales
 
 
 def pose_context(keypoints: FloatArray, maps: Mapping[str, FloatArray], spec: ModelSpec) -> FloatArray:
@@ -81,61 +66,6 @@ def pose_context(keypoints: FloatArray, maps: Mapping[str, FloatArray], spec: Mo
 def _cells(points: FloatArray, level: int) -> FloatArray:
     stride = STRIDE << level
     return (points - np.float32((stride - 1) / 2)) / np.float32(stride)
-
-
-def spatial_density(keypoints: FloatArray, sigma: float) -> FloatArray:
-    """Equation 1 as it stands, (N, N): the mean over the keypoints of a normal density of their distance, per net px.
-
-    Its sigma is that of `spatial_similarity`, which is the same without the density's factor.
-    """
-    factor = _pair_scales(keypoints) * np.float32(sigma * math.sqrt(2 * math.pi))
-    return spatial_similarity(keypoints, sigma) / factor
-
-
-def spatial_similarity(keypoints: FloatArray, sigma: float) -> FloatArray:
-    """How alike poses (N, K, 2) lie, (N, N) in (0, 1], 1 where they are equal: the OKS of two poses with one sigma.
-
-    `sigma` is the spread of a keypoint in scales, those of a pair being the root of the mean of both areas.
-    """
-    spread = _pair_scales(keypoints) * np.float32(sigma)
-    exponent = _square_distances(keypoints) / (np.float32(-2) * spread**2)[..., None]
-    similarity: FloatArray = np.exp(exponent, out=exponent).mean(axis=-1)
-    return similarity
-
-
-def pose_similarity(keypoints: FloatArray, embeddings: FloatArray, sigma: float) -> FloatArray:
-    """Similarity (N, N) in 0..1 of section 3.2: how alike poses look, by `embeddings` (N, E) of length 1, and lie."""
-    return (embeddings @ embeddings.T).clip(0, 1) * spatial_similarity(keypoints, sigma)
-
-
-def _pair_scales(keypoints: FloatArray) -> FloatArray:
-    areas = pose_scales(keypoints) ** 2
-    scales: FloatArray = np.sqrt((areas[:, None] + areas[None]) / np.float32(2))
-    return scales
-
-
-def _square_distances(keypoints: FloatArray) -> FloatArray:
-    """(N, N, K)"""
-    across, down = (keypoints[:, None, :, axis] - keypoints[None, :, :, axis] for axis in (0, 1))
-    return across**2 + down**2
-
-
-def group_poses(alike: NDArray[np.bool_], scores: FloatArray) -> list[IndexArray]:
-    """Indices of the poses of each person, the best of them first; the persons in the order of their best.
-
-    The best pose that is left takes all that are left and `alike` (N, N) to it, and so on: no pose joins two others by
-    standing between them. Which poses come together does not depend on their order where the `scores` (N,) differ.
-    """
-    order = np.argsort(-scores, kind="stable")
-    left = np.ones(len(scores), dtype=bool)
-    groups = []
-    for best in order:
-        if left[best]:
-            left[best] = False
-            others = order[alike[best, order] & left[order]]
-            left[others] = False
-            groups.append(np.concatenate([[best], others]))
-    return groups
 
 
 def refine_poses(keypoints: FloatArray, residuals: FloatArray) -> FloatArray:
@@ -181,19 +111,38 @@ class DualCenters:
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """One pose a person, best first, at most `max_people`; a keypoint's score is the person's times its heatmap.
 
-        The heatmap, the mean with that of the mirror image, is read at the refined place; below 0 it counts as 0.
+        The heatmap, the mean with that of the mirror image, is read at the refined place; below 0 it counts as 0. One
+        center without any network, the first row of Table 6, is the center-offset baseline as LOGO-CAP has it: all
+        poses stay, each scores what its keypoints do in the mean, and `select` removes those found twice.
         """
         if not len(initial):
             return initial.keypoints, np.zeros(initial.keypoints.shape[:2], np.float32), initial.scores
         if missing := sorted(set(self.adapt_outputs(spec)) - set(outputs)):
             raise ValueError(f"pose networks of {spec.name}: expected {', '.join(missing)} of {len(initial)} poses")
+        if self._is_baseline(spec):
+            values = initial.scores[:, None] * _responses(initial.keypoints, maps, spec)
+            return initial.keypoints, values, values.mean(axis=1)
         keypoints, scores = _choose(initial, outputs, spec)
-        responses = sample_windows(keypoints, maps.heatmaps, 1, spec.frame)[..., 0, 0]
-        return keypoints, scores[:, None] * responses.clip(0), scores
+        return keypoints, scores[:, None] * _responses(keypoints, maps, spec).clip(0), scores
 
     def select(self, keypoints: FloatArray, scores: FloatArray, spec: ModelSpec) -> IndexArray:
-        """All: poses of one person have been grouped."""
-        return np.arange(len(scores))
+        """All, for poses of one person have been grouped, but for those that `final_oks_nms` takes for another's.
+
+        Of the center-offset baseline those that DEKR's pose NMS keeps.
+        """
+        kept = suppress_poses(keypoints, scores, spec.decode) if self._is_baseline(spec) else np.arange(len(scores))
+        limit = spec.pose_nets.final_oks_nms
+        if limit is not None:
+            kept = kept[distinct_poses(keypoints[kept], scores[kept], spec.skeleton.sigma_array, limit)]
+        return kept
+
+    def _is_baseline(self, spec: ModelSpec) -> bool:
+        return spec.centers == "single" and not self.needs_adapt(spec)
+
+
+def _responses(keypoints: FloatArray, maps: ImageMaps, spec: ModelSpec) -> FloatArray:
+    """(N, K) heatmap of each keypoint where it is."""
+    return sample_windows(keypoints, maps.heatmaps, 1, spec.frame)[..., 0, 0]
 
 
 def _choose(initial: InitialPoses, outputs: Mapping[str, FloatArray], spec: ModelSpec) -> tuple[FloatArray, FloatArray]:
@@ -204,7 +153,11 @@ def _choose(initial: InitialPoses, outputs: Mapping[str, FloatArray], spec: Mode
     """
     nets = spec.pose_nets
     confidence = outputs["confidence"] if nets.confidence else initial.scores
-    groups = group_poses(_alike(initial.keypoints, outputs, spec), confidence)
+    if nets.similarity:
+        similarity = pose_similarity(initial.keypoints, outputs["similarity"], group_sigma(spec))
+        groups = group_poses(similarity > nets.group_threshold, confidence)
+    else:
+        groups = group_poses(near_poses(initial.keypoints), confidence)
     poses = refine_poses(initial.keypoints, outputs["residuals"]) if nets.refinement else initial.keypoints
     best = np.array([group[0] for group in groups])
     scores = confidence[best]
@@ -219,14 +172,3 @@ def _choose(initial: InitialPoses, outputs: Mapping[str, FloatArray], spec: Mode
         chosen = np.stack([np.average(poses[group], axis=0, weights=weights[group]) for group in groups])
     order = np.argsort(-scores, kind="stable")[: spec.decode.max_people]
     return chosen[order].astype(np.float32), scores[order]
-
-
-def _alike(keypoints: FloatArray, outputs: Mapping[str, FloatArray], spec: ModelSpec) -> NDArray[np.bool_]:
-    """(N, N) whether two poses are one person's: by their similarity, without its network by their distance alone."""
-    nets = spec.pose_nets
-    alike: NDArray[np.bool_]
-    if nets.similarity:
-        alike = pose_similarity(keypoints, outputs["similarity"], nets.group_sigma) > nets.group_threshold
-    else:
-        alike = np.sqrt(_square_distances(keypoints)).mean(axis=-1) < NEAR * _pair_scales(keypoints)
-    return alike

@@ -154,7 +154,10 @@ class PoseNetsSpec(_Value):
 
     Each reduces the `levels` of feature maps sampled at a keypoint to `encoder` values, and sees a `patch` (odd, cells)
     of its heatmap. Poses whose similarity is above `group_threshold` are one person's; `group_sigma` is the spread of
-    the spatial similarity, in square roots of the pose's box area. The switches turn parts off, as in Table 6.
+    the spatial similarity, in square roots of the pose's box area. `dsp_per_keypoint_sigma` puts twice the skeleton's
+    sigma of each keypoint in its place, and the spatial similarity is the OKS of two poses. Of two poses that are left
+    in the end and have an OKS above `final_oks_nms`, 0.9 for one, only the better one stays; None keeps both. The
+    switches turn parts off, as in Table 6.
     """
 
     similarity: bool = True
@@ -168,6 +171,8 @@ class PoseNetsSpec(_Value):
     embedding: PositiveInt = 128
     group_sigma: Annotated[float, Field(gt=0)] = 0.134
     group_threshold: Annotated[float, Field(ge=0, le=1)] = 0.4
+    dsp_per_keypoint_sigma: bool = False
+    final_oks_nms: Annotated[float, Field(gt=0, le=1)] | None = None
     select: Literal["pick", "merge"] = "pick"
     score: Literal["confidence", "confidence_center"] = "confidence"
 

@@ -1,4 +1,4 @@
-"""Persons out of the poses of several centers, by what the pose networks say. Oracles 8, 9, 11 of the design."""
+"""Persons out of the poses of several centers, by what the pose networks say. Oracle 11 of the design."""
 
 import math
 
@@ -6,23 +6,13 @@ import numpy as np
 import pytest
 
 from posesdk.decode import ImageMaps, InitialPoses, upsample
-from posesdk.dual_centers import (
-    DualCenters,
-    group_poses,
-    level_channels,
-    pose_context,
-    pose_scales,
-    pose_similarity,
-    refine_poses,
-    spatial_density,
-    spatial_similarity,
-)
+from posesdk.dual_centers import DualCenters, level_channels, pose_context, refine_poses
+from posesdk.methods import method_of
 from posesdk.skeleton import Skeleton
-from posesdk.spec import DecodeSpec, EdgeBackboneSpec, HRNetSpec, ModelSpec, PoseNetsSpec
+from posesdk.spec import AdaptationSpec, DecodeSpec, EdgeBackboneSpec, HRNetSpec, ModelSpec, PoseNetsSpec
 
 THREE = Skeleton(name="three", keypoints=("top", "left", "right"), flip_pairs=((1, 2),), sigmas=(0.03, 0.05, 0.05))
 CHANNELS = (2, 3, 1, 2)
-SIGMA = 0.134
 ALL_OFF = {"similarity": False, "confidence": False, "refinement": False}
 SHAPE = np.array([[0, 0], [-10, 40], [10, 40]], np.float32)
 """A person of 20 x 40 net px, of scale sqrt(800)."""
@@ -103,85 +93,6 @@ def test_channels_of_the_levels_are_those_of_the_backbone():
     assert level_channels(_spec()) == CHANNELS
     edge = ModelSpec(name="edge", backbone=EdgeBackboneSpec(neck=40))
     assert level_channels(edge) == (40, 40, 40, 40)
-
-
-def test_scale_is_the_root_of_the_box_area_and_never_less_than_a_cell():
-    poses = np.stack([SHAPE, SHAPE * [1, 0], SHAPE * 0.01]).astype(np.float32)
-    np.testing.assert_allclose(pose_scales(poses), [math.sqrt(800), 4, 4], rtol=1e-6)
-
-
-def _poses(seed, count=12):
-    rng = np.random.default_rng(seed)
-    people = SHAPE * rng.uniform(0.2, 3, (4, 1, 1)) + rng.uniform(0, 200, (4, 1, 2))
-    return (people[rng.integers(0, 4, count)] + rng.normal(0, 6, (count, 3, 2))).astype(np.float32)
-
-
-def test_spatial_similarity_is_equation_1():
-    poses = _poses(4)
-    density, similarity = spatial_density(poses, SIGMA), spatial_similarity(poses, SIGMA)
-    areas = [max(16, np.ptp(pose[:, 0]) * np.ptp(pose[:, 1])) for pose in poses]
-    for i, j in np.ndindex(len(poses), len(poses)):
-        sigma = SIGMA * math.sqrt((areas[i] + areas[j]) / 2)
-        distances = [math.dist(a, b) for a, b in zip(poses[i], poses[j], strict=True)]
-        raw = sum(math.exp(-0.5 * (d / sigma) ** 2) / (sigma * math.sqrt(2 * math.pi)) for d in distances) / 3
-        assert density[i, j] == pytest.approx(raw, rel=1e-4, abs=1e-9)
-        assert similarity[i, j] == pytest.approx(raw * sigma * math.sqrt(2 * math.pi), rel=1e-4, abs=1e-6)
-
-
-def test_a_pose_is_exactly_like_itself():
-    poses = _poses(5)
-    assert (np.diag(spatial_similarity(poses, SIGMA)) == 1).all()
-    sigmas = SIGMA * pose_scales(poses)
-    np.testing.assert_allclose(np.diag(spatial_density(poses, SIGMA)), 1 / (sigmas * math.sqrt(2 * math.pi)), rtol=1e-5)
-
-
-def test_spatial_similarity_is_symmetric_and_knows_no_scale_and_no_place():
-    poses = _poses(6)
-    similarity = spatial_similarity(poses, SIGMA)
-    assert 0 <= similarity.min() < 0.01
-    assert ((similarity > 0.05) & (similarity < 0.95)).sum() > 10
-    np.testing.assert_array_equal(similarity, similarity.T)
-    np.testing.assert_allclose(spatial_similarity(poses * 4, SIGMA), similarity, rtol=0, atol=1e-5)
-    moved = poses + np.float32([64, -32])
-    np.testing.assert_allclose(spatial_similarity(moved, SIGMA), similarity, rtol=0, atol=1e-4)
-
-
-def test_poses_that_look_unlike_are_not_similar_however_near():
-    poses = np.repeat(SHAPE[None], 3, axis=0)
-    looks = np.array([[1, 0], [0.6, 0.8], [-1, 0]], np.float32)
-    np.testing.assert_allclose(
-        pose_similarity(poses, looks, SIGMA), [[1, 0.6, 0], [0.6, 1, 0], [0, 0, 1]], rtol=0, atol=1e-6
-    )
-
-
-def _groups(alike, scores):
-    return [group.tolist() for group in group_poses(np.asarray(alike), np.asarray(scores, np.float32))]
-
-
-def test_duplicates_merge_and_the_best_comes_first():
-    alike = np.array([[1, 0, 1, 0], [0, 1, 0, 1], [1, 0, 1, 0], [0, 1, 0, 1]], bool)
-    assert _groups(alike, [0.2, 0.9, 0.6, 0.3]) == [[1, 3], [2, 0]]
-
-
-def test_groups_do_not_chain():
-    alike = np.array([[1, 1, 0], [1, 1, 1], [0, 1, 1]], bool)
-    assert _groups(alike, [0.9, 0.8, 0.7]) == [[0, 1], [2]]
-    assert _groups(alike, [0.8, 0.9, 0.7]) == [[1, 0, 2]]
-
-
-@pytest.mark.parametrize("seed", range(8))
-def test_groups_do_not_depend_on_the_order_of_the_poses(seed):
-    rng = np.random.default_rng(seed)
-    poses, scores = _poses(seed, 30), rng.permutation(30).astype(np.float32) / 30
-    looks = rng.normal(size=(30, 4)) * 0.3 + 1
-    looks = (looks / np.linalg.norm(looks, axis=1, keepdims=True)).astype(np.float32)
-    alike = pose_similarity(poses, looks, SIGMA) > 0.4
-    groups = _groups(alike, scores)
-    assert 3 < len(groups) < 25
-    assert sorted(index for group in groups for index in group) == list(range(30))
-    shuffled = rng.permutation(30)
-    again = _groups(alike[np.ix_(shuffled, shuffled)], scores[shuffled])
-    assert [shuffled[group].tolist() for group in again] == groups
 
 
 def _initial(keypoints, scores):
@@ -302,3 +213,78 @@ def test_no_candidates_give_nobody():
 def test_outputs_that_are_needed_and_missing_are_named():
     with pytest.raises(ValueError, match="expected residuals, similarity of 4 poses"):
         _finish(_spec(), TWO_PEOPLE, np.ones(4), confidence=np.ones(4))
+
+
+def test_per_keypoint_sigmas_decide_what_is_one_persons():
+    """The top is off by far more than its own sigma allows, and by less than the common one does."""
+    pair = np.repeat(SHAPE[None], 2, axis=0)
+    pair[1, 0] += [3, 0]
+    outputs = {"similarity": LOOKS[:2], "confidence": [0.5, 0.4], "residuals": STILL[:2]}
+    for per_keypoint, people in ((False, 1), (True, 2)):
+        spec = _spec(dsp_per_keypoint_sigma=per_keypoint, group_threshold=0.9)
+        assert len(_finish(spec, pair, [0.5, 0.4], **outputs)[0]) == people
+
+
+def test_two_final_poses_at_one_place_are_both_kept_unless_asked_otherwise():
+    poses = np.repeat(TWO_PEOPLE[:1], 3, axis=0) + np.float32([[[0, 0]], [[0.5, 0]], [[30, 0]]])
+    scores = np.array([0.4, 0.6, 0.5], np.float32)
+    assert PoseNetsSpec().final_oks_nms is None
+    assert DualCenters().select(poses, scores, _spec()).tolist() == [0, 1, 2]
+    assert DualCenters().select(poses, scores, _spec(final_oks_nms=0.9)).tolist() == [1, 2]
+
+
+def test_manifests_without_the_new_settings_load_with_what_was_done_before():
+    written = _spec().pose_nets.model_dump(exclude={"dsp_per_keypoint_sigma", "final_oks_nms"})
+    assert PoseNetsSpec(**written) == _spec().pose_nets
+    assert (_spec().pose_nets.dsp_per_keypoint_sigma, _spec().pose_nets.final_oks_nms) == (False, None)
+
+
+def _one_center(method, seed):
+    """Candidates around three people of one center each, maps, and a model without pose networks."""
+    rng = np.random.default_rng(seed)
+    skeleton = {"centers": "single", "skeleton": THREE, "backbone": HRNetSpec(channels=CHANNELS)}
+    decode = DecodeSpec(nms_keypoints=1, nms_distance=0.2)
+    adaptation, nets = AdaptationSpec(level="none"), PoseNetsSpec(**ALL_OFF)
+    spec = ModelSpec(name="tiny", method=method, **skeleton, decode=decode, adaptation=adaptation, pose_nets=nets)
+    people = SHAPE * rng.uniform(0.4, 1.2, (3, 1, 1)) + rng.uniform(20, 100, (3, 1, 2))
+    poses = people[rng.integers(0, 3, 14)] + rng.normal(0, 4, (14, 3, 2))
+    initial = _initial(poses, np.sort(rng.uniform(0.1, 1, 14))[::-1])
+    heatmaps = rng.normal(0.4, 0.3, (4, 32, 32)).astype(np.float32)
+    return spec, initial, ImageMaps(heatmaps, np.zeros((6, 32, 32), np.float32), {})
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_one_center_without_networks_is_the_baseline_of_logocap(seed):
+    """The first row of Table 6: one center, pose NMS; the same persons as LOGO-CAP's without its adaptation."""
+    found = []
+    for method in ("dac", "logocap"):
+        spec, initial, maps = _one_center(method, seed)
+        keypoints, values, scores = method_of(spec).finish(initial, maps, {}, spec)
+        kept = method_of(spec).select(keypoints, scores, spec)
+        assert 3 <= len(kept) < 14
+        found.append((keypoints[kept], values[kept], scores[kept]))
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_one_center_without_networks_scores_the_mean_of_its_keypoints():
+    spec, initial, maps = _one_center("dac", 7)
+    keypoints, values, scores = DualCenters().finish(initial, maps, {}, spec)
+    np.testing.assert_array_equal(keypoints, initial.keypoints)
+    full = upsample(maps.heatmaps)
+    for pose, center, score in zip(keypoints, initial.scores, scores, strict=True):
+        inside = ((pose > 2) & (pose < 125)).all()
+        if inside:
+            assert score == pytest.approx(center * np.mean([_read(full[k], *pose[k]) for k in range(3)]), abs=1e-5)
+    assert len(values) == 14
+
+
+@pytest.mark.parametrize("centers", ["single", "dual"])
+def test_one_center_without_networks_does_not_group_by_distance(centers):
+    """2.5 px apart: less than a tenth of the scale, 2.83, and more than a twentieth of the diagonal, 2.24."""
+    pair = np.repeat(TWO_PEOPLE[:1], 2, axis=0) + np.float32([[[0, 0]], [[2.5, 0]]])
+    decode = DecodeSpec(nms_keypoints=2, nms_distance=0.05)
+    spec = _spec(**ALL_OFF).model_copy(update={"centers": centers, "decode": decode})
+    keypoints, _, scores = _finish(spec, pair, [0.5, 0.4])
+    kept = DualCenters().select(keypoints, scores, spec)
+    assert len(kept) == {"single": 2, "dual": 1}[centers]

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from posesdk.dual_centers import spatial_similarity
+from posesdk.grouping import group_sigma, spatial_similarity
 from posesdk.oks import oks
 from posesdk.spec import ModelSpec
 from posesdk_training.settings.learning import LossConfig
@@ -96,7 +96,7 @@ def _of_image(
     best = fits.argmax(axis=1) if len(keypoints) else np.full(len(poses), -1)
     similarity = fits.max(axis=1, initial=0)
     owner = np.where(similarity >= config.identity_oks, best, -1)
-    pairs, same = choose_pairs(rng, poses, owner, sigma=spec.pose_nets.group_sigma, most=config.pairs)
+    pairs, same = choose_pairs(rng, poses, owner, sigma=group_sigma(spec), most=config.pairs)
     return PoseSamples(
         poses.astype(np.float32),
         np.full(len(poses), place),
@@ -151,7 +151,7 @@ def jitter(
 
 
 def choose_pairs(
-    rng: np.random.Generator, poses: Floats, owner: Indices, *, sigma: float, most: int
+    rng: np.random.Generator, poses: Floats, owner: Indices, *, sigma: ArrayLike, most: int
 ) -> tuple[Indices, Flags]:
     """Pairs (M, 2) of the poses (N, K, 2) of an image, and (M,) whether they have one `owner` (N,); -1 is nobody.
 
