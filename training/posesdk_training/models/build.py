@@ -114,17 +114,17 @@ def _paper_size_spec(width: int, *, side: int) -> ModelSpec:
 
 def dac_small_spec() -> ModelSpec:
     """Dual Anatomical Centers on the backbone and plain heads of LOGO-CAP small."""
-    return _on_edge("dac-small", logocap_small_spec())
+    return _on_edge("dac-small", logocap_small_spec(), encoder=192)
 
 
 def dac_nano_spec() -> ModelSpec:
     """Dual Anatomical Centers on the backbone and plain heads of LOGO-CAP nano."""
-    return _on_edge("dac-nano", logocap_nano_spec())
+    return _on_edge("dac-nano", logocap_nano_spec(), encoder=64)
 
 
-def _on_edge(name: str, relative: ModelSpec) -> ModelSpec:
-    """With pose networks of which both poses of a person take what the adaptation of LOGO-CAP nano takes for one."""
-    nets = PoseNetsSpec(encoder=192, hidden=(192, 128), refinement_hidden=(192, 128), refinement_head=64)
+def _on_edge(name: str, relative: ModelSpec, *, encoder: int) -> ModelSpec:
+    """With pose networks of which both poses of a person take at most what LOGO-CAP nano's adaptation takes for one."""
+    nets = PoseNetsSpec(encoder=encoder, hidden=(192, 128), refinement_hidden=(192, 128), refinement_head=64)
     return relative.model_copy(update={"name": name, "method": "dac", "centers": "dual", "pose_nets": nets})
 
 
