@@ -42,15 +42,10 @@ def test_the_tower_of_deformable_convolutions_is_counted_by_hand():
     assert counted == cells * keypoints * (2 * block + channels * 4)
 
 
-def test_both_poses_of_a_person_cost_about_what_the_adaptation_of_one_does():
-    dac, relative = model_cost(preset("dac-nano")), model_cost(preset("logocap-nano"))
-    assert 2 * dac.pose_gmac == pytest.approx(relative.pose_gmac, rel=0.15)
-    assert dac.trunk_gmac == pytest.approx(relative.trunk_gmac, rel=0.02)
-
-
-def test_poses_of_the_small_model_stay_cheap_beside_its_trunk():
-    dac, relative = model_cost(preset("dac-small")), model_cost(preset("logocap-small"))
-    assert 2 * dac.pose_gmac < relative.pose_gmac
+@pytest.mark.parametrize("size", ["nano", "small"])
+def test_both_poses_of_a_person_cost_less_than_the_adaptation_of_one(size):
+    dac, relative = model_cost(preset(f"dac-{size}")), model_cost(preset(f"logocap-{size}"))
+    assert 0 < 2 * dac.pose_gmac < relative.pose_gmac
     assert dac.trunk_gmac == pytest.approx(relative.trunk_gmac, rel=0.02)
 
 
