@@ -2,6 +2,7 @@
 
 import csv
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor
+from torch.nn import functional as F
 from typer.testing import CliRunner
 
 from posesdk.spec import EdgeBackboneSpec, HRNetSpec, ModelSpec, PoseNetsSpec
@@ -38,6 +40,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore
 NETS = PoseNetsSpec(encoder=6, hidden=(8, 7), refinement_hidden=(9, 6), refinement_head=5, embedding=4)
 BRANCHES = ("8x", "4x", "2x")
 EVERYONE = [{"name": name, "area_range": (0, None), "weight": 1 if name == "4x" else 0.5} for name in BRANCHES]
+DEPLOYED_STEM = [branch | {"stem": "4x"} for branch in EVERYONE]
 DENSE = {"mixture": {"tiny": 1.0}, "sizes": {64: 1.0}, "adaptation": False}
 POSE_NETS = {"mixture": {"tiny": 1.0}, "sizes": {64: 1.0}, "dense": False}
 STAGES = ({"until": 0.5, **DENSE}, {**POSE_NETS, "learning_rate": 0.01})
@@ -124,8 +127,57 @@ def test_step_takes_the_gradient_of_the_weighted_losses_of_all_branches(configur
         torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-4 * float(value.abs().max()) + 1e-8)
 
 
-def test_running_statistics_are_those_of_the_4x_branch_alone(configured, tmp_path: Path) -> None:
-    alone, together = (started(configured(branches=branches), tmp_path) for branches in (["4x"], EVERYONE))
+@pytest.mark.parametrize("cells", ["common", "own"])
+def test_inputs_of_the_deployed_stem_are_compared_on_the_targets_cells(configured, tmp_path: Path, cells: str) -> None:
+    """Against the one network on every input, and its maps brought to other cells by hand.
+
+    Half of a side of 96 is filled up, for the network takes multiples of 32.
+    """
+    branches = [branch | {"cells": cells} for branch in DEPLOYED_STEM]
+    run = started(configured(phases=[{**DENSE, "sizes": {96: 1.0}}], branches=branches), tmp_path)
+    net = build_model(run.config.model).train()
+    net.load_state_dict(run.network.state_dict())  # it has no other stems
+    mean, std = (255 * torch.tensor(v).view(1, 3, 1, 1) for v in (net.spec.input.mean, net.spec.input.std))
+    (batch,) = of_step(run)
+    for view, own in zip(batch.views, (48, 12), strict=True):
+        maps = net((view.images.float() - mean) / std)
+        logits, offsets = (value[..., :own, :own] for value in (maps.heatmap_logits, maps.offsets))
+        if cells == "common" and view.branch == "8x":
+            logits, offsets = (F.avg_pool2d(value, 2) for value in (logits, offsets / 2))
+        elif cells == "common":
+            logits, offsets = (twice_as_fine(value) for value in (logits, 2 * offsets))
+            offsets = offsets + border_steps(offsets)
+        maps = replace(maps, heatmap_logits=logits, offsets=offsets)
+        expected = dense_losses(maps, view, run.config.loss, centers=2)
+        found = run.module(batch, phase=run.config.phases[0], branch=view.branch)
+        assert found.keys() == {f"{name}_{view.branch}" for name in expected}
+        for name, value in expected.items():
+            torch.testing.assert_close(found[f"{name}_{view.branch}"], 0.5 * value, rtol=1e-4, atol=0)
+
+
+def twice_as_fine(value: Tensor) -> Tensor:
+    """Every cell as four, which take a quarter of what lies next to it on their side; borders are repeated."""
+    for dim in (2, 3):
+        last = value.shape[dim] - 1
+        before = torch.cat((value.narrow(dim, 0, 1), value.narrow(dim, 0, last)), dim)
+        after = torch.cat((value.narrow(dim, 1, last), value.narrow(dim, last, 1)), dim)
+        parts = torch.stack((0.75 * value + 0.25 * before, 0.75 * value + 0.25 * after), dim + 1)
+        value = parts.flatten(dim, dim + 1)
+    return value
+
+
+def border_steps(offsets: Tensor) -> Tensor:
+    """What repeated offsets lack at the border, where the cell is half a cell further out than the one repeated."""
+    steps = torch.zeros_like(offsets)
+    for first, dim in ((0, 3), (1, 2)):
+        steps[:, first::2].select(dim, 0).sub_(0.5)
+        steps[:, first::2].select(dim, -1).add_(0.5)
+    return steps
+
+
+@pytest.mark.parametrize("branches", [EVERYONE, DEPLOYED_STEM], ids=["stems", "deployed stem"])
+def test_running_statistics_are_those_of_the_4x_branch_alone(configured, tmp_path: Path, branches) -> None:
+    alone, together = (started(configured(branches=some), tmp_path) for some in (["4x"], branches))
     together.network.load_state_dict(alone.network.state_dict(), strict=False)
     batches = of_step(together)
     Stepper(together).take(batches)
@@ -135,7 +187,10 @@ def test_running_statistics_are_those_of_the_4x_branch_alone(configured, tmp_pat
     others = dict(together.network.named_buffers())
     for name, value in alone.network.named_buffers():
         torch.testing.assert_close(others[name], value, rtol=0, atol=0)
-    assert int(others["backbone.stems.8x.1.num_batches_tracked"]) == 1
+    if branches is EVERYONE:
+        assert int(others["backbone.stems.8x.1.num_batches_tracked"]) == 1
+    else:
+        assert others.keys() == dict(alone.network.named_buffers()).keys()
 
 
 def test_pose_networks_learn_on_a_dense_net_that_stays_as_it_is_saved(configured, tmp_path: Path) -> None:
@@ -273,6 +328,17 @@ def test_stems_of_other_branches_are_resumed_but_in_no_model(configured, tmp_pat
     assert {key.split(".")[2] for key in resumable["model"] if is_training_stem(key)} == {"8x", "2x"}
     with pytest.raises(CheckpointError, match="branches 2x, 4x, 8x; keep"):
         fit(configured(steps=4, branches=["4x"]), tmp_path / "run", accelerator="cpu")
+
+
+def test_stems_are_built_for_the_branches_that_have_one(configured, tmp_path: Path) -> None:
+    """What may be resumed depends on these stems alone."""
+    branches = ["4x", "8x", {"name": "2x", "stem": "4x"}]
+    fit(configured(steps=1, branches=branches), tmp_path, accelerator="cpu")
+    resumable = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert {key.split(".")[2] for key in resumable["model"] if is_training_stem(key)} == {"8x"}
+    fit(configured(steps=2, branches=["4x", "8x"]), tmp_path, accelerator="cpu")
+    with pytest.raises(CheckpointError, match="stems of branches 4x, 8x; keep"):
+        fit(configured(steps=3), tmp_path, accelerator="cpu")
 
 
 def test_stems_start_from_the_one_that_is_read(configured, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pydantic import ValidationError, model_validator
 
 from posesdk.spec import ModelSpec
 from posesdk_runtimes.errors import DataError
-from posesdk_training.settings.branches import BranchConfig
+from posesdk_training.settings.branches import BranchConfig, BranchName
 from posesdk_training.settings.data import DataConfig
 from posesdk_training.settings.faults import described_faults
 from posesdk_training.settings.learning import LossConfig, OptimizerConfig, PhaseConfig, TeacherConfig
@@ -129,6 +129,11 @@ class TrainConfig(Section):
             if wrong := [size for size in phase.sizes if size % multiple]:
                 raise ValueError(f"phase until {phase.until}: sizes {wrong} are not multiples of {multiple}")
         return self
+
+    @property
+    def training_stems(self) -> tuple[BranchName, ...]:
+        """The stems that are trained beside the deployed one."""
+        return tuple(branch.name for branch in self.branches if branch.used_stem == branch.name != "4x")
 
     def phase_at(self, step: int) -> PhaseConfig:
         """The phase that training step `step` (from 0) belongs to."""

@@ -122,6 +122,55 @@ def test_dot_lies_at_the_same_mirrored_cell_in_all_branches(make, number):
         np.testing.assert_allclose(dot_place(flipped[name], stride), mirrored, atol=0.03)
 
 
+@pytest.mark.parametrize("number", range(4))
+def test_inputs_of_the_deployed_stem_have_targets_at_their_own_cells(make, number):
+    """Where they keep them: a cell is four px of the input then, whatever the input's resolution, flipped or not."""
+    branches = ["4x", *({"name": name, "stem": "4x", "cells": "own"} for name in ("8x", "2x"))]
+    for flip in (0, 1):
+        augment = RANDOM | {"flip_probability": flip}
+        views = views_of(make([person(1, box=[90, 80, 90, 90], dot=DOT)], branches=branches, augment=augment), number)
+        deployed = nose_place(views["4x"])
+        for name, scale in (("8x", 2), ("2x", 0.5)):
+            side = round(scale * CELLS)
+            assert views[name]["heatmaps"].shape == (19, side, side)
+            assert views[name]["offset_weights"].shape == (68, side, side)
+            at = nose_place(views[name])
+            np.testing.assert_allclose(at, dot_place(views[name], 4), atol=0.05)
+            np.testing.assert_allclose(at, scale * (deployed + 0.5) - 0.5, atol=0.02)
+
+
+def test_own_cells_have_the_kernels_and_persons_of_scale_augmentation(make):
+    """At two cells for one, a person's Gaussians are those that the 4x branch draws of a person of twice the size."""
+    own = {"name": "8x", "stem": "4x", "cells": "own"}
+    fine = BranchConfig.model_validate(own)
+    assert fine.targets(TargetConfig()) == TargetConfig()
+    assert (fine.weight, fine.area_range) == (1, (0, None))
+    small, large = person(1, box=SMALL), person(1, box=[2 * side for side in SMALL])
+    large["keypoints"] = [value * 2 if k % 3 < 2 else value for k, value in enumerate(small["keypoints"])]
+    targets = {"keypoint_sigma_per_size": 0.04, "center_sigma_per_size": 0.08, "offset_weight": "inverse_diagonal"}
+    view = views_of(make([small], branches=["4x", own], targets=targets))["8x"]
+    drawn = views_of(make([large], branches=["4x"], targets=targets))["4x"]
+    rows = columns = slice(0, CELLS)
+    for name in ("heatmaps", "heatmap_weights", "offset_weights"):
+        difference = view[name][..., rows, columns].astype(np.float32) - drawn[name]
+        assert drawn[name].any()
+        assert np.mean(np.abs(difference) > 0.05) < 0.003, name  # half a px that the two photos' frames lie apart
+
+
+@pytest.mark.parametrize(("size", "filled"), [(128, 64), (96, 64)])
+def test_inputs_of_the_deployed_stem_are_filled_up_to_what_it_takes(make, size, filled):
+    photo = np.full((PHOTO, PHOTO, 3), 200, dtype=np.uint8)
+    branches = ["4x", {"name": "2x", "stem": "4x"}]
+    config = make([person(1, box=LARGE)], branches=branches, photo=photo, augment={"border": (10, 20, 30)})
+    view = KeypointDataset(config)[SampleKey(0, size, 0)]["views"][0]
+    shown = size // 2
+    assert view["image"].shape == (3, filled, filled)
+    assert (view["image"][:, :shown, :shown] == 200).all()
+    assert view["heatmaps"].shape == (19, size // 4, size // 4)
+    for beyond in (view["image"][:, shown:], view["image"][:, :, shown:]):
+        assert (beyond == np.array([30, 20, 10])[:, None, None]).all()
+
+
 def test_zoomed_branch_sees_more_about_the_same_middle(make):
     zooms = {"8x": 2.0, "4x": 1.0, "2x": 0.5}
     branches = [{"name": name, "zoom": zoom, "area_range": EVERYBODY} for name, zoom in zooms.items()]
@@ -327,6 +376,8 @@ def test_branches_survive_being_written_down(make):
         (["4x", "16x"], {}, "'8x', '4x' or '2x'"),
         ([{"name": "4x", "zoom": 2}], {}, "its own zoom is 1"),
         (["4x", {"name": "2x", "area_range": [100, 10]}], {}, "area_range must rise"),
+        (["4x", {"name": "2x", "cells": "own"}], {}, "set stem to 4x, or cells"),
+        (["4x", {"name": "2x", "stem": "8x"}], {}, "'own' or '4x'"),
         (["4x", "2x"], {"model": ModelSpec(name="tiny", frame="published")}, "set model.frame to consistent"),
     ],
 )

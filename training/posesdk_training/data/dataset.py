@@ -30,7 +30,7 @@ from posesdk_training.data.photos import Photo, PhotoReader
 from posesdk_training.data.placed_persons import PlacedPersons, place_persons
 from posesdk_training.data.stage_clock import StageClock
 from posesdk_training.data.targets import encode_dense, net_to_cells
-from posesdk_training.data.views import enlarged, fields_of_view, shrunk, zoomed
+from posesdk_training.data.views import enlarged, fields_of_view, filled_up, shrunk, zoomed
 from posesdk_training.settings.branches import BranchConfig
 
 __all__ = ["KeypointDataset"]
@@ -50,6 +50,16 @@ class _Scene:
     record: ImageRecord
     placement: Placement
     zoom: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Labels:
+    """What is known of a scene on a map: `persons`, the `mask` (K+Q or 1, h, w) of where the heatmap loss may look, and
+    the map's side over that of the 4x branch's."""
+
+    persons: PlacedPersons
+    mask: Floats
+    grid_scale: float
 
 
 class KeypointDataset(Dataset[dict[str, Any]]):
@@ -100,16 +110,16 @@ class KeypointDataset(Dataset[dict[str, Any]]):
     ) -> dict[str, dict[str, Any]]:
         """The samples of branches with one field of view, by their names; 4x's is complete."""
         scene = self._scene(rng, photo, zoomed(placement, branches[0].zoom), branches)
-        persons = place_persons(scene.record.persons, scene.placement, self._config, self._rules)
-        mask = self._mask(scene.record, scene.placement, photo.keypoint_set)
+        scales = {branch.grid_scale for branch in branches}
+        labels = {scale: self._labels(scene, photo.keypoint_set, scale) for scale in scales}
         samples: dict[str, dict[str, Any]] = {
-            branch.name: self._dense(scene, persons, mask, branch) for branch in branches
+            branch.name: self._dense(scene, labels[branch.grid_scale], branch) for branch in branches
         }
         if "4x" in samples:
             samples["4x"] |= {
                 "name": f"{photo.keypoint_set.config.name}/{photo.record.path.name}",
-                "keypoints": persons.keypoints,
-                "areas": persons.areas,
+                "keypoints": labels[1.0].persons.keypoints,
+                "areas": labels[1.0].persons.areas,
             }
         self._lap("targets")
         return samples
@@ -131,15 +141,22 @@ class KeypointDataset(Dataset[dict[str, Any]]):
         self._lap("colour")
         return _Scene(pixels, record, placement, branches[0].zoom)
 
-    def _dense(self, scene: _Scene, persons: PlacedPersons, mask: Floats, branch: BranchConfig) -> dict[str, Any]:
+    def _labels(self, scene: _Scene, keypoint_set: KeypointSet, grid_scale: float) -> _Labels:
+        placement = enlarged(scene.placement, grid_scale)
+        persons = place_persons(scene.record.persons, placement, self._config, self._rules)
+        return _Labels(persons, self._mask(scene.record, placement, keypoint_set), grid_scale)
+
+    def _dense(self, scene: _Scene, labels: _Labels, branch: BranchConfig) -> dict[str, Any]:
         """The image and the maps of a branch; persons out of its range are ignored."""
-        size = scene.placement.size
-        cells = size // self._config.model.stride
-        supervised = branch.supervises(persons.box_areas * np.float32(scene.zoom**2))
+        persons, mask = labels.persons, labels.mask
+        supervised = branch.supervises(persons.box_areas * np.float32((scene.zoom / labels.grid_scale) ** 2))
         grid = persons.grid if supervised.all() else persons.grid.chosen(supervised)
+        height, width = mask.shape[1:]
         config = branch.targets(self._config.targets)
-        targets = encode_dense(grid, (cells, cells), config, persons.blanks(supervised))
-        pixels = shrunk(scene.pixels, round(branch.input_scale * size))
+        targets = encode_dense(grid, (height, width), config, persons.blanks(supervised))
+        pixels = shrunk(scene.pixels, round(branch.input_scale * scene.placement.size))
+        if branch.stem == "4x":
+            pixels = filled_up(pixels, self._config.model.input.multiple, self._config.augment.border)
         return {
             "branch": branch.name,
             "weight": branch.weight,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from posesdk_training.data.augment import Placement
 from posesdk_training.settings.branches import BranchConfig, BranchName
 
-__all__ = ["View", "enlarged", "fields_of_view", "shrunk", "zoomed"]
+__all__ = ["View", "enlarged", "fields_of_view", "filled_up", "shrunk", "zoomed"]
 
 Image = NDArray[np.uint8]
 
@@ -25,8 +25,9 @@ Image = NDArray[np.uint8]
 class View:
     """What a branch beside 4x sees and learns of B samples; `weight` multiplies its losses.
 
-    `images` (B, 3, s, s) uint8 RGB, with s twice or half the samples' side; the dense targets and their weights are
-    named and shaped as those of the batch.
+    `images` (B, 3, s, s) uint8 RGB, with s twice or half the samples' side, filled up on the right and below to what
+    the deployed stem takes where that is the branch's; the dense targets and their weights are named as those of the
+    batch, and have its cells or the input's own.
     """
 
     branch: BranchName
@@ -70,3 +71,12 @@ def shrunk(pixels: Image, side: int) -> Image:
     if len(pixels) == side:
         return pixels
     return np.asarray(cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def filled_up(pixels: Image, multiple: int, border: tuple[int, int, int]) -> Image:
+    """Pixels (S, S, 3) with a `border` on the right and below that makes their side a multiple."""
+    missing = -len(pixels) % multiple
+    if missing == 0:
+        return pixels
+    filled = cv2.copyMakeBorder(pixels, 0, missing, 0, missing, cv2.BORDER_CONSTANT, value=border)
+    return np.asarray(filled, dtype=np.uint8)

@@ -17,7 +17,8 @@ from posesdk_training.losses.pose_nets import pose_net_losses
 from posesdk_training.models.build import PoseModel
 from posesdk_training.models.dual_centers import DualCenters
 from posesdk_training.models.maps import DenseMaps
-from posesdk_training.models.stems import DEPLOYED, Branch
+from posesdk_training.models.resampling import on_cells
+from posesdk_training.models.stems import DEPLOYED, Branch, kept_statistics
 from posesdk_training.run.resting import dense_at_rest
 from posesdk_training.settings.learning import PhaseConfig
 
@@ -74,7 +75,7 @@ class Objective(nn.Module):
         self._config = config
         self._format = torch.channels_last if config.channels_last else torch.contiguous_format
         self._teacher = None if config.teacher is None else Teacher(config.teacher, config.model, self._format)
-        self._weights = {branch.name: branch.weight for branch in config.branches}
+        self._branches = {branch.name: branch for branch in config.branches}
         spec = config.model.input
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1) * 255, persistent=False)
@@ -95,6 +96,8 @@ class Objective(nn.Module):
         if branch != DEPLOYED:
             seen = next(view for view in batch.views if view.branch == branch)
         maps = self._maps(seen.images, branch, dense=phase.dense)
+        if branch != DEPLOYED and self._branches[branch].stem == "4x":
+            maps = self._on_cells(maps, batch, seen, branch)
         losses = self._dense_losses(maps, seen, branch) if phase.dense else {}
         if branch == DEPLOYED and phase.adaptation:
             losses |= self._person_losses(maps, batch, first_sample)
@@ -106,13 +109,21 @@ class Objective(nn.Module):
     def _maps(self, images: Tensor, branch: Branch, *, dense: bool) -> DenseMaps:
         mean, std = self.get_buffer("mean"), self.get_buffer("std")
         normalised = (images.float() - mean) / std
-        with nullcontext() if dense else dense_at_rest(self.model):
-            maps: DenseMaps = self.model(normalised.contiguous(memory_format=self._format), branch)
+        images = normalised.contiguous(memory_format=self._format)
+        with nullcontext() if dense else dense_at_rest(self.model), kept_statistics(self.model, branch):
+            maps: DenseMaps = self.model(images, self._branches[branch].used_stem)
         return maps
+
+    def _on_cells(self, maps: DenseMaps, batch: Batch, seen: Batch | View, branch: Branch) -> DenseMaps:
+        """Maps of the deployed stem for another branch's input, on the cells of that branch's targets."""
+        scale = self._branches[branch].input_scale
+        height, width = (round(scale * side) for side in batch.heatmaps.shape[2:])
+        rows, columns = seen.heatmaps.shape[2:]
+        return on_cells(maps, shown=(height, width), cells=(rows, columns))
 
     def _dense_losses(self, maps: DenseMaps, seen: Batch | View, branch: Branch) -> dict[str, Tensor]:
         losses = dense_losses(maps, seen, self._config.loss, centers=self._config.model.center_count)
-        return {_of_branch(name, branch): self._weights[branch] * value for name, value in losses.items()}
+        return {_of_branch(name, branch): self._branches[branch].weight * value for name, value in losses.items()}
 
     def _person_losses(self, maps: DenseMaps, batch: Batch, first_sample: int) -> dict[str, Tensor]:
         """Those of what looks at one person: LOGO-CAP's adaptation, or DAC's pose networks."""

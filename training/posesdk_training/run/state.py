@@ -57,7 +57,7 @@ class Run:
         self.log_state: dict[str, Any] = {}
         self._saved_step: int | None = None
         self._dense_rests = False
-        self.network = build_model(config.model, [branch.name for branch in config.branches])
+        self.network = build_model(config.model, config.training_stems)
         if config.init_from is not None and not has_state(folder):
             start_from(self.network, config.init_from)
         if config.sync_batchnorm:
@@ -191,10 +191,10 @@ class Run:
             raise CheckpointError(
                 f"cannot resume from {path}: it was written for another model specification; give another run folder"
             )
-        stems = [{branch["name"] for branch in tree.get("branches", [{"name": DEPLOYED}])} for tree in (before, now)]
+        stems = [_stems(tree) for tree in (before, now)]
         if stems[0] != stems[1]:
             raise CheckpointError(
-                f"cannot resume from {path}: it was written with the branches {', '.join(sorted(stems[0]))}; keep "
+                f"cannot resume from {path}: it was written with the stems of branches {', '.join(stems[0])}; keep "
                 "them, or give another run folder, and its weights as init_from"
             )
         changed = sorted(key for key, value in now.items() if key in before and before[key] != value)
@@ -220,3 +220,9 @@ class Run:
             step = -1
         if step < self.step:
             self._write_weights(WEIGHTS_FILE)
+
+
+def _stems(tree: dict[str, Any]) -> list[str]:
+    """The stems that a run's configuration, as JSON, has weights for."""
+    branches = tree.get("branches", [])
+    return sorted({DEPLOYED, *(branch["name"] for branch in branches if branch.get("stem", "own") == "own")})

@@ -1,7 +1,8 @@
 """Settings of the branches of multi-scale training (DAC, section 3.1 and figure 2).
 
 The same view of a photo is seen at several resolutions, each by a stem of its own and for persons of certain sizes; the
-maps of all branches are the same cells.
+maps of all branches are the same cells. Its other reading sends every input through the deployed stem, and brings the
+maps to the same cells afterwards; its baseline, scale augmentation, leaves them at the inputs' own.
 """
 
 from typing import Any, Literal
@@ -25,7 +26,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "8x": {"area_range": (0.0, 128.0**2), "weight": 0.5},
     "2x": {"area_range": (64.0**2, None), "weight": 0.5},
 }
-"""For an input of 512; the paper gives no numbers."""
+"""For an input of 512; the paper gives no numbers. What keeps its own cells learns all persons alike."""
 
 
 class BranchConfig(Section):
@@ -36,6 +37,9 @@ class BranchConfig(Section):
     outside of `area_range` (above the first, up to the second, None without limit; square net px of the 4x view) are
     ignored, not negatives. `weight` multiplies the branch's losses. `zoom`: the side of what the branch sees, in those
     of the 4x view; 2 shows persons half as large. A branch may be given by its name alone.
+
+    `stem: 4x` sends the branch's input through the deployed stem, whose maps have more cells, or fewer; they are
+    resampled to the common ones. With `cells: own` they keep theirs, at which targets are drawn as the 4x branch's are.
     """
 
     name: BranchName
@@ -45,24 +49,40 @@ class BranchConfig(Section):
     area_range: tuple[Share, float | None] = (0.0, None)
     weight: Positive = 1.0
     zoom: Positive = 1.0
+    stem: Literal["own", "4x"] = "own"
+    cells: Literal["common", "own"] = "common"
 
     @model_validator(mode="before")
     @classmethod
     def _fill_in(cls, value: Any) -> Any:
         tree = {"name": value} if isinstance(value, str) else value
-        return {**DEFAULTS.get(str(tree.get("name")), {}), **tree} if isinstance(tree, dict) else tree
+        if not isinstance(tree, dict) or tree.get("cells") == "own":
+            return tree
+        return {**DEFAULTS.get(str(tree.get("name")), {}), **tree}
 
     @model_validator(mode="after")
     def _check(self) -> "BranchConfig":
         low, high = self.area_range
         if high is not None and high <= low:
             raise ValueError(f"branch {self.name}: area_range must rise, got {low} to {high}")
+        if self.cells == "own" and self.stem == "own":
+            raise ValueError(f"branch {self.name}: a stem of its own gives the common cells; set stem to 4x, or cells")
         return self
 
     @property
     def input_scale(self) -> float:
         """The side of the branch's input over that of the sample."""
         return INPUT_SCALES[self.name]
+
+    @property
+    def used_stem(self) -> BranchName:
+        """The stem that the branch's input goes through."""
+        return "4x" if self.stem == "4x" else self.name
+
+    @property
+    def grid_scale(self) -> float:
+        """The side of the map that is learned over that of the 4x branch's."""
+        return self.input_scale if self.cells == "own" else 1.0
 
     def supervises(self, areas: NDArray[np.float32]) -> NDArray[np.bool_]:
         """(P,) whether persons with box areas (P,), square net px of the 4x view, are the branch's."""
@@ -71,7 +91,7 @@ class BranchConfig(Section):
 
     def targets(self, base: TargetConfig) -> TargetConfig:
         """The targets of the branch, where `base` are those of the run."""
-        spread = SPREADS[self.name]
+        spread = 1.0 if self.cells == "own" else SPREADS[self.name]
         keypoint_sigma = self.keypoint_sigma or spread * base.keypoint_sigma
         center_sigma = self.center_sigma or spread * base.center_sigma
         keypoint_spread, center_spread = keypoint_sigma / base.keypoint_sigma, center_sigma / base.center_sigma
