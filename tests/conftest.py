@@ -34,6 +34,16 @@ def shared() -> Callable[..., Path]:
     return _shared
 
 
+@pytest.fixture
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder that stands for the one of the models that come with the package."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    for module in ("bundle", "shipped"):
+        monkeypatch.setattr(f"posesdk.{module}.models_folder", lambda: folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def reference() -> Callable[[str], Arrays]:
     """`reference("nms")`: the arrays of one file of published outputs (shared/reference/logocap)."""

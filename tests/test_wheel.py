@@ -27,7 +27,7 @@ PACKAGES = tuple(
         "converters/posesdk_converters",
     )
 )
-DEFAULT_MODEL, DEFAULT_CHECKPOINT = "posesdk/models/default.posebundle", "posesdk/models/default.safetensors"
+MODELS = ROOT / "sdk/posesdk/models"
 MEBIBYTE = 2**20
 
 pytestmark = pytest.mark.slow
@@ -111,15 +111,16 @@ def _copy_distribution(name: str, site: Path) -> None:
         shutil.copyfile(distribution.locate_file(file), target)
 
 
-def test_wheel_is_small_and_holds_every_module_types_licence_and_default_model(wheel):
+def test_wheel_is_small_and_holds_every_module_types_licence_and_model(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     assert {f"{package.name}/py.typed" for package in PACKAGES} <= names
     modules = {file.relative_to(package.parent).as_posix() for package in PACKAGES for file in package.rglob("*.py")}
     assert {name for name in names if name.endswith(".py")} == modules
     assert any(name.endswith("/licenses/LICENSE") for name in names)
-    assert wheel.stat().st_size < 10 * MEBIBYTE
-    assert {DEFAULT_MODEL, DEFAULT_CHECKPOINT} <= names
+    models = {file.relative_to(MODELS.parents[1]).as_posix(): file.stat().st_size for file in MODELS.iterdir()}
+    assert {"posesdk/models/default.posebundle", "posesdk/models/default.safetensors"} <= models.keys() <= names
+    assert wheel.stat().st_size < sum(models.values()) + 2 * MEBIBYTE
 
 
 def test_installed_package_is_not_the_source_folder_and_has_no_torch(installation):

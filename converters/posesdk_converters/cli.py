@@ -33,8 +33,8 @@ COUNT = re.compile(r",? \d+ of \d+")
 @app.command()
 def convert(
     source: Annotated[
-        Path | None,
-        typer.Argument(help="A checkpoint of posesdk-train (.safetensors), a bundle, or `default`: the default model."),
+        str | None,
+        typer.Argument(help="A checkpoint of posesdk-train (.safetensors), a bundle, or the name of a shipped model."),
     ] = None,
     *,
     target: Annotated[
@@ -181,7 +181,7 @@ def _show(done: "Converted", output: Path) -> None:
     show_line(str(output))
 
 
-def _load(source: Path | None, published: Path | None, options: dict[str, int | float]) -> "Checkpoint":
+def _load(source: str | None, published: Path | None, options: dict[str, int | float]) -> "Checkpoint":
     """The source, or the published checkpoint; loading torch takes seconds, so the arguments are looked at first."""
     if (source is None) == (published is None):
         raise ValueError("give either a SOURCE or --from-logocap FILE")

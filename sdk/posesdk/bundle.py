@@ -46,6 +46,7 @@ __all__ = [
     "build_manifest_files",
     "default_bundle_path",
     "golden_expected",
+    "models_folder",
     "open_bundle",
     "select_variant",
     "write_bundle",
@@ -179,9 +180,14 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
     return Bundle(place, manifest, tree)
 
 
+def models_folder() -> Path:
+    """Where the models that come with the package lie."""
+    return Path(str(importlib.resources.files("posesdk") / "models"))
+
+
 def default_bundle_path() -> Path:
     """The bundle that comes with the package. Raises BundleError where the package was built without it."""
-    path = Path(str(importlib.resources.files("posesdk") / "models" / "default.posebundle"))
+    path = models_folder() / "default.posebundle"
     if not path.is_file():
         raise BundleError(
             f"this installation of posesdk holds no default model ({path}); name a bundle, or install the posesdk wheel"

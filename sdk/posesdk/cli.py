@@ -54,7 +54,8 @@ def detect(
         list[str], typer.Argument(metavar="SOURCE", help="Images, videos, folders, globs, camera numbers, URLs.")
     ],
     model: Annotated[
-        Path | None, typer.Option(readable=False, help="Bundle to use instead of the default model.")
+        str | None,
+        typer.Option(metavar="NAME|FILE", help="Shipped model or bundle to use instead of the default model."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, gpu, npu.")] = "auto",
     runtime: Annotated[str, typer.Option(help="auto, or the backend: onnxruntime, openvino, ...")] = "auto",
@@ -112,17 +113,18 @@ def detect(
 @app.command(short_help="Tell what a bundle holds and how good it is.")
 def info(
     bundle: Annotated[
-        Path | None, typer.Argument(readable=False, help="A bundle; the default model if none is named.")
+        str | None, typer.Argument(help="A bundle, or the name of a shipped model; the default one if none is named.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the manifest as it is.")] = False,
 ) -> None:
     """Tell what a bundle holds, how good it is and under which licences it stands."""
     with reporting():
-        from posesdk.bundle import default_bundle_path, open_bundle
+        from posesdk.bundle import open_bundle
         from posesdk.info import describe
         from posesdk.manifest import dump_manifest
+        from posesdk.shipped import find_bundle
 
-        opened = open_bundle(bundle or default_bundle_path())
+        opened = open_bundle(find_bundle(bundle))
         if json:
             show_text(dump_manifest(opened.manifest).decode())
             return
@@ -133,15 +135,16 @@ def info(
 @app.command(short_help="Run a bundle's golden image through every backend here.")
 def selftest(
     bundle: Annotated[
-        Path | None, typer.Argument(readable=False, help="A bundle; the default model if none is named.")
+        str | None, typer.Argument(help="A bundle, or the name of a shipped model; the default one if none is named.")
     ] = None,
 ) -> None:
     """Run a bundle's golden image through every backend that is installed here."""
     with reporting():
-        from posesdk.bundle import default_bundle_path, open_bundle
+        from posesdk.bundle import open_bundle
         from posesdk.selftest import run_selftest
+        from posesdk.shipped import find_bundle
 
-        checks = run_selftest(open_bundle(bundle or default_bundle_path()))
+        checks = run_selftest(open_bundle(find_bundle(bundle)))
         for check in checks:
             show_line(check.summary)
         failed = [check for check in checks if not check.skipped and not check.passed]
@@ -154,7 +157,7 @@ def selftest(
 @app.command(short_help="Compare every variant with the float model on your pictures.")
 def verify(
     bundle: Annotated[
-        Path | None, typer.Argument(readable=False, help="A bundle; the default model if none is named.")
+        str | None, typer.Argument(help="A bundle, or the name of a shipped model; the default one if none is named.")
     ] = None,
     *,
     data: Annotated[
@@ -181,14 +184,15 @@ def verify(
 ) -> None:
     """Compare every variant with the bundle's float model on pictures: poses, accuracy and speed on this device."""
     with reporting():
-        from posesdk.bundle import default_bundle_path, open_bundle
+        from posesdk.bundle import open_bundle
         from posesdk.labelled_pictures import read_pictures
+        from posesdk.shipped import find_bundle
         from posesdk.variants import select_variant
         from posesdk.verify import Gate
         from posesdk.verify_command import VerifyRequest, check_report_path, run_verify
 
         check_report_path(json)
-        opened = open_bundle(bundle or default_bundle_path())
+        opened = open_bundle(find_bundle(bundle))
         try:
             candidates = select_variant(opened.manifest, runtime, device, precision, variant=variant)
         except ValueError as error:  # a name that does not exist, or that this bundle does not have
@@ -201,7 +205,7 @@ def verify(
 @app.command(short_help="Build a bundle's TensorRT engines ahead of time.")
 def prepare(
     bundle: Annotated[
-        Path | None, typer.Argument(readable=False, help="A bundle; the default model if none is named.")
+        str | None, typer.Argument(help="A bundle, or the name of a shipped model; the default one if none is named.")
     ] = None,
     device: Annotated[str, typer.Option(help="cuda, cuda:N.")] = "cuda:0",
     precision: Annotated[str, typer.Option(help="auto, or the variant's: fp32, fp16, int8.")] = "auto",
@@ -213,10 +217,11 @@ def prepare(
 ) -> None:
     """Build the engines that TensorRT runs a bundle with, so that its first start takes seconds."""
     with reporting():
-        from posesdk.bundle import default_bundle_path, open_bundle
+        from posesdk.bundle import open_bundle
         from posesdk.prepare_command import Settings, run_prepare
+        from posesdk.shipped import find_bundle
 
-        opened = open_bundle(bundle or default_bundle_path())
+        opened = open_bundle(find_bundle(bundle))
         try:
             run_prepare(opened, Settings(device, precision, variant, workspace, timeout, prune, json))
         except ValueError as error:  # a name that does not exist, or that this bundle does not have
@@ -226,7 +231,7 @@ def prepare(
 
 @app.command(short_help="Write what an app needs to run a mobile bundle.")
 def handover(
-    bundle: Annotated[Path, typer.Argument(readable=False, help="A bundle of --target mobile.")],
+    bundle: Annotated[str, typer.Argument(help="A bundle of --target mobile.")],
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FOLDER", readable=False, help="A new or empty folder.")
     ],
@@ -236,9 +241,10 @@ def handover(
     with reporting():
         from posesdk.bundle import open_bundle
         from posesdk.handover import write_handover
+        from posesdk.shipped import find_bundle
 
         try:
-            written = write_handover(open_bundle(bundle), output, precision=precision)
+            written = write_handover(open_bundle(find_bundle(bundle)), output, precision=precision)
         except ValueError as error:  # nothing for mobile, or not in that precision
             show_error(error)
             raise typer.Exit(USAGE) from error
@@ -262,7 +268,7 @@ def doctor() -> None:
             raise EnvironmentFault(f"posesdk cannot work here: {', '.join(broken)} broken; do what is advised above")
 
 
-def _open_detector(model: Path | None, **settings: object) -> "Detector":
+def _open_detector(model: str | None, **settings: object) -> "Detector":
     from posesdk.detector import Detector
 
     try:

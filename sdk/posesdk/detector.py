@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posesdk.arguments import check_counts, check_names, check_parts
-from posesdk.bundle import Bundle, default_bundle_path, open_bundle
+from posesdk.bundle import Bundle, open_bundle
 from posesdk.fused import prefer_suitable
 from posesdk.images import to_image
 from posesdk.pipeline import Estimate, Pipeline, open_pipeline
 from posesdk.poses import FrameInfo, Poses
 from posesdk.preprocess import make_letterbox
+from posesdk.shipped import find_bundle
 from posesdk.skeleton import Skeleton
 from posesdk.sources import Source, open_source
 from posesdk.spec import DecodeSpec, ModelSpec
@@ -51,7 +52,8 @@ class DetectorInfo:
 class Detector:
     """Finds people; immutable, safe to call from several threads at once, and a context manager.
 
-    `model` is the path of a bundle, None the default model. A `device` ("cpu", "cuda:0", "gpu", ...), `runtime`
+    `model` is the path of a bundle or, as a string, the name of a model that comes with the package, None the default
+    model; `posesdk.shipped.find_bundle` says more. A `device` ("cpu", "cuda:0", "gpu", ...), `runtime`
     ("onnxruntime", "openvino", ...), `precision` ("fp32", "fp16", "int8", ...) or `variant` (its name in the bundle)
     that is named is used, or DeviceUnavailableError, MissingDependencyError or ValueError is raised; "auto" may fall
     back, with a warning, and `info` says to what. Thresholds and `flip_test` of None are the model's own. `max_people`
@@ -80,7 +82,7 @@ class Detector:
         check_names(device=device, runtime=runtime, precision=precision, variant=variant)
         check_parts(score_threshold=score_threshold, keypoint_threshold=keypoint_threshold)
         check_counts(max_people=max_people, threads=threads)
-        bundle = open_bundle(default_bundle_path() if model is None else model)
+        bundle = open_bundle(find_bundle(model))
         candidates = select_variant(bundle.manifest, runtime, device, precision, variant=variant)
         changes = _named(
             score_threshold=score_threshold,

@@ -3,21 +3,21 @@
 import shlex
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from posesdk.bundle import Bundle, default_bundle_path
+from posesdk.bundle import Bundle
 from posesdk.engines import engine_options, graph_names
 from posesdk.pipeline import open_pipeline
+from posesdk.shipped import shipped_name
 from posesdk.variants import Candidate, select_variant
 from posesdk_runtimes.engines.cache import EngineCache, Entry
 from posesdk_runtimes.engines.engine import Engine, EngineOptions, ensure_engine
 from posesdk_runtimes.engines.process import BuildProgress
-from posesdk_runtimes.errors import BundleError, MissingDependencyError
+from posesdk_runtimes.errors import MissingDependencyError
 from posesdk_runtimes.registry import available_runtimes, is_jetson
 from posesdk_runtimes.tensorrt.runtime import how_to_install
 
@@ -104,9 +104,7 @@ def prepare(
 def _require_variant(bundle: Bundle) -> None:
     if any(RUNTIME in variant.runtime for variant in bundle.manifest.variants):
         return
-    source, target = shlex.quote(str(bundle.path)), "jetson" if is_jetson() else "cuda"
-    with suppress(BundleError):  # this installation may hold no default model
-        source = "default" if Path(bundle.path) == default_bundle_path() else source
+    source, target = shipped_name(bundle.path) or shlex.quote(str(bundle.path)), "jetson" if is_jetson() else "cuda"
     raise ValueError(
         f"bundle {bundle.path} has no variant for TensorRT; make one, on a PC, with `posesdk-convert {source} --target "
         f"{target} -o {bundle.manifest.id}-{target}.posebundle`"

@@ -127,10 +127,21 @@ def test_model_without_attraction_maps_has_one_graph(tiny_checkpoint, tiny_pictu
     assert all(check.passed and check.people > 0 for check in checks), [check.summary for check in checks]
 
 
+def test_a_shipped_model_is_converted_by_its_name(models, tiny_checkpoint, converted_bundle, tiny_picture, tmp_path):
+    (models / "little.safetensors").write_bytes(tiny_checkpoint.read_bytes())
+    (models / "little.posebundle").write_bytes(converted_bundle.read_bytes())
+    for name in ("little", "tiny"):  # of the files, and the model's own
+        output = tmp_path / f"{name}.posebundle"
+        result = run(name, "--target", "onnx", "--golden", tiny_picture, "-o", output)
+        assert result.exit_code == 0, result.output
+        assert open_bundle(output).spec == load_checkpoint(tiny_checkpoint).spec
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
         (("none.safetensors", "--target", "onnx"), 4, "cannot convert none.safetensors: there is no such file"),
+        (("no-model", "--target", "onnx"), 4, "no model of that name comes with posesdk (default"),
         (("--from-logocap", "none.pth", "--target", "onnx"), 4, "none.pth: no such file"),
         (("--target", "onnx"), 2, "either a SOURCE or --from-logocap"),
         (("a", "--from-logocap", "b", "--target", "onnx"), 2, "either a SOURCE or --from-logocap"),

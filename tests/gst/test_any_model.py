@@ -43,10 +43,11 @@ def test_poses_on_buffers_are_those_of_the_detector_with_that_runtime(
     assert (stats["runtime"], stats["variant"], stats["inferred"]) == (used.runtime, used.variant, 3)
 
 
-def test_with_no_model_named_the_default_one_runs(playing, picture):
+@pytest.mark.parametrize("named", ["", "default"])
+def test_with_no_model_named_the_default_one_runs_as_under_its_name(playing, picture, named):
     from posesdk import Detector
 
-    pad = playing(model="", runtime="auto", format="BGR", mode="sync")
+    pad = playing(model=named, runtime="auto", format="BGR", mode="sync")
     pad.push(picture(0), 0)
     with Detector() as detector:
         assert json.loads(pad.element.get_property("stats"))["model"] == detector.info.model

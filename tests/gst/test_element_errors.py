@@ -61,6 +61,10 @@ def test_a_model_that_is_not_there_is_not_found(harness, tmp_path):
     assert_does_not_start(harness(model=str(path)), "not found", "nobody.posebundle")
 
 
+def test_a_name_that_no_shipped_model_has_is_not_found(harness):
+    assert_does_not_start(harness(model="no-model"), "not found", "no-model", "comes with posesdk (default")
+
+
 def test_a_model_that_is_no_bundle_cannot_be_opened(harness, tmp_path):
     path = tmp_path / "broken.posebundle"
     path.write_bytes(b"no bundle")

@@ -1,6 +1,6 @@
 """The model and the metadata that the properties of `logocappose` ask for."""
 
-from pathlib import Path
+import os
 from typing import Any
 
 from posesdk.gst.analytics import why_unavailable
@@ -8,6 +8,7 @@ from posesdk.gst.bindings import Gst
 from posesdk.gst.faults import ElementFault, SettingsFault
 from posesdk.gst.serving import Client, ModelSettings, open_client
 from posesdk.gst.settings import ATTACH, parse_options, validated
+from posesdk.shipped import find_bundle
 from posesdk_runtimes.errors import BundleError, PoseSDKError
 
 __all__ = ["attached_kinds", "open_model"]
@@ -21,11 +22,11 @@ def open_model(element: Any) -> Client:
     Raises ElementFault: SETTINGS for values that cannot be used, NOT_FOUND for a model that is not there, INIT for one
     that cannot be opened here.
     """
-    model = element.value("model")
+    found = False
     try:
+        found = os.path.exists(find_bundle(element.value("model") or None))
         return open_client(_model_settings(element), element.value("instance-id"))
     except BundleError as error:
-        found = bool(model) and Path(model).expanduser().exists()
         raise ElementFault(Gst.LibraryError.INIT if found else Gst.ResourceError.NOT_FOUND, str(error)) from error
     except (PoseSDKError, ImportError) as error:
         raise ElementFault(Gst.LibraryError.INIT, str(error)) from error

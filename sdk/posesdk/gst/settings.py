@@ -19,7 +19,7 @@ _SECOND = 1_000_000_000
 _ANY_TIME = GLib.MAXUINT64
 
 PROPERTIES: Mapping[str, tuple[Any, ...]] = {
-    "model": (str, "Model", "Bundle to use; empty: the default model", "", _READY),
+    "model": (str, "Model", "A bundle, or the name of a shipped model; empty: the default model", "", _READY),
     "runtime": (str, "Runtime", "auto, or the backend: onnxruntime, openvino, tensorrt, tflite", "auto", _READY),
     "device": (str, "Device", "auto, cpu, cuda, cuda:N, gpu, npu", "auto", _READY),
     "precision": (str, "Precision", "auto, or the variant's: fp32, fp16, int8, ...", "auto", _READY),
