@@ -94,6 +94,16 @@ class Pipeline:
             estimates.append(Estimate(*chosen, watch.laps[index]))
         return estimates
 
+    def candidates(self, image: NDArray[np.uint8]) -> tuple[Letterbox, InitialPoses, dict[str, Tensor]]:
+        """The initial poses in an image (H, W, 3) uint8 BGR, in net px, and what the second graph says of each.
+
+        They are what the method is given to make persons of; the letterbox brings them into the image.
+        """
+        watch = Stopwatch(1)
+        letterbox = make_letterbox((image.shape[0], image.shape[1]), self.spec.input, self.spec.frame)
+        initial, maps = self._decode([letterbox.warp(image)], 0.0, watch)
+        return letterbox, initial[0], self._run_adapt(initial, maps, watch)[0]
+
     def adjusted(self, decode: DecodeSpec) -> "Pipeline":
         """The same graphs with other decode settings."""
         return replace(self, spec=self.spec.model_copy(update={"decode": decode}))
@@ -106,19 +116,25 @@ class Pipeline:
 
     def _find(self, nets: Sequence[NDArray[np.uint8]], floor: float, watch: Stopwatch) -> list[Persons]:
         """The persons, in net px, for each net input (H, W, 3) uint8 RGB."""
-        method = method_of(self.spec)
-        maps, initial = [], []
-        for index, outputs in enumerate(self._run_trunk(nets, watch)):
-            maps.append(self._maps_of_image(outputs))
-            ceiling = method.ceiling(maps[index].heatmaps, self.spec)
-            candidates = decode_center_offset(maps[index].heatmaps, maps[index].offsets, self.spec)
-            initial.append(_that_reach(floor, candidates, ceiling))
-            watch.lap("decode", index)
+        initial, maps = self._decode(nets, floor, watch)
         found = []
         for index, outputs in enumerate(self._run_adapt(initial, maps, watch)):
-            found.append(method.finish(initial[index], maps[index], outputs, self.spec))
+            found.append(method_of(self.spec).finish(initial[index], maps[index], outputs, self.spec))
             watch.lap("refine", index)
         return found
+
+    def _decode(
+        self, nets: Sequence[NDArray[np.uint8]], floor: float, watch: Stopwatch
+    ) -> tuple[list[InitialPoses], list[ImageMaps]]:
+        """The candidates that may reach `floor`, and the maps, of each net input."""
+        initial, maps = [], []
+        for index, outputs in enumerate(self._run_trunk(nets, watch)):
+            maps.append(self._maps_of_image(outputs))
+            ceiling = method_of(self.spec).ceiling(maps[index].heatmaps, self.spec)
+            found = decode_center_offset(maps[index].heatmaps, maps[index].offsets, self.spec)
+            initial.append(_that_reach(floor, found, ceiling))
+            watch.lap("decode", index)
+        return initial, maps
 
     def _run_trunk(self, nets: Sequence[NDArray[np.uint8]], watch: Stopwatch) -> list[dict[str, Tensor]]:
         """The maps of each net input, (1, ...), or (2, ...) with those of its mirror image."""

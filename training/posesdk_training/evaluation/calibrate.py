@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from posesdk.spec import ModelSpec
 from posesdk_runtimes.errors import DataError
 from posesdk_training.checkpoint import load_checkpoint, save_checkpoint
 from posesdk_training.evaluation.backends import Results
@@ -21,6 +22,7 @@ __all__ = [
     "choose_thresholds",
     "lowest_threshold",
     "rounded_up",
+    "with_group_threshold",
     "write_thresholds",
 ]
 
@@ -126,8 +128,13 @@ def rounded_up(score: float) -> float:
     return min(float(np.ceil(round(score * 1e4, 6)) / 1e4), 1.0)
 
 
-def write_thresholds(source: Path, target: Path, thresholds: Thresholds, *, half: bool) -> None:
-    """The checkpoint `source` with these thresholds in its `ModelSpec`, as `target`; `half` stores float16 weights."""
+def write_thresholds(
+    source: Path, target: Path, thresholds: Thresholds, *, half: bool, group_threshold: float | None = None
+) -> None:
+    """The checkpoint `source` with these thresholds in its `ModelSpec`, as `target`; `half` stores float16 weights.
+
+    `group_threshold` is that of DAC's similarity; None leaves it as it is.
+    """
     checkpoint = load_checkpoint(source)
     changes = {
         "score_threshold": rounded_up(thresholds.person.score),
@@ -135,4 +142,12 @@ def write_thresholds(source: Path, target: Path, thresholds: Thresholds, *, half
     }
     decode = checkpoint.spec.decode.model_copy(update=changes)
     spec = checkpoint.spec.model_copy(update={"decode": decode})
+    if group_threshold is not None:
+        spec = with_group_threshold(spec, group_threshold)
     save_checkpoint(target, checkpoint.state_dict, spec, metadata=checkpoint.metadata, half=half)
+
+
+def with_group_threshold(spec: ModelSpec, threshold: float) -> ModelSpec:
+    """The specification with another threshold of DAC's similarity."""
+    nets = spec.pose_nets.model_copy(update={"group_threshold": threshold})
+    return spec.model_copy(update={"pose_nets": nets})

@@ -15,7 +15,7 @@ from posesdk.oks import oks
 from posesdk.spec import ModelSpec
 from posesdk_training.settings.learning import LossConfig
 
-__all__ = ["ImagePoses", "PoseSamples", "Seed", "choose_pairs", "draw_samples", "jitter"]
+__all__ = ["ImagePoses", "PoseSamples", "Seed", "choose_pairs", "draw_samples", "jitter", "owners"]
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.intp]
@@ -93,15 +93,14 @@ def _of_image(
     poses = np.concatenate([image.candidates[kept], copies.reshape(-1, *copies.shape[2:])])
     fits = _similarities(poses, keypoints, areas, spec)
     nobody = np.zeros((1, *keypoints.shape[1:]), np.float32)
-    best = fits.argmax(axis=1) if len(keypoints) else np.full(len(poses), -1)
     similarity = fits.max(axis=1, initial=0)
-    owner = np.where(similarity >= config.identity_oks, best, -1)
+    owner = owners(fits, config.identity_oks)
     pairs, same = choose_pairs(rng, poses, owner, sigma=group_sigma(spec), most=config.pairs)
     return PoseSamples(
         poses.astype(np.float32),
         np.full(len(poses), place),
         similarity.astype(np.float32),
-        np.concatenate([keypoints, nobody])[best],
+        np.concatenate([keypoints, nobody])[owners(fits, 0.0)],
         pairs + start,
         same,
     )
@@ -110,6 +109,13 @@ def _of_image(
 def _similarities(poses: Floats, keypoints: Floats, areas: Floats, spec: ModelSpec) -> NDArray[np.float64]:
     """OKS (N, G) of poses with persons, all of whom have labelled keypoints."""
     return oks(poses, keypoints, areas, spec.skeleton.sigma_array)
+
+
+def owners(similarities: NDArray[np.float64], least: float) -> Indices:
+    """Which person each pose fits best, (N,), by their OKS (N, G); -1 where that is less than `least`, or nobody is."""
+    if not similarities.shape[1]:
+        return np.full(len(similarities), -1)
+    return np.where(similarities.max(axis=1) >= least, similarities.argmax(axis=1), -1)
 
 
 def _completed(keypoints: Floats, candidates: Floats, fits: NDArray[np.float64]) -> tuple[Floats, Flags]:
