@@ -2,16 +2,16 @@
 
 import math
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from posesdk.spec import ModelSpec
 from posesdk_runtimes.errors import DataError
 from posesdk_training.settings.branches import BranchConfig, BranchName
 from posesdk_training.settings.data import DataConfig
 from posesdk_training.settings.faults import described_faults
-from posesdk_training.settings.learning import LossConfig, OptimizerConfig, PhaseConfig, TeacherConfig
+from posesdk_training.settings.learning import LossConfig, ModelPart, OptimizerConfig, PhaseConfig, TeacherConfig
 from posesdk_training.settings.observation import PreviewConfig, ValidationConfig
 from posesdk_training.settings.overrides import apply_override
 from posesdk_training.settings.recipe import read_recipe
@@ -29,7 +29,8 @@ class TrainConfig(Section):
     `sync_batchnorm` takes norm statistics over all devices. `on_nonfinite: skip` leaves out a step whose loss or
     gradient is no number, and gives up after `max_skips` in a row. Losses are read off the device and checked every
     `check_every` steps: more than 1 keeps a GPU busy, and finds the step that went wrong a little later.
-    `branches` are those of multi-scale training; "4x" is the one that is deployed.
+    `branches` are those of multi-scale training; "4x" is the one that is deployed. A run starts from the weights in
+    `init_from`: from all that fit, or from those of the `init_parts`.
     """
 
     name: str
@@ -52,6 +53,7 @@ class TrainConfig(Section):
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     channels_last: bool = False
     init_from: Path | None = None
+    init_parts: Annotated[tuple[ModelPart, ...], Field(min_length=1)] | None = None
     weights_licence: str = ""
     checkpoint_minutes: Positive = 5.0
     log_every: PositiveInt = 50

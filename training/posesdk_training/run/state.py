@@ -59,7 +59,7 @@ class Run:
         self._dense_rests = False
         self.network = build_model(config.model, config.training_stems)
         if config.init_from is not None and not has_state(folder):
-            start_from(self.network, config.init_from)
+            start_from(self.network, config.init_from, config.init_parts)
         if config.sync_batchnorm:
             synchronise_norms(self.network)
         self.average = WeightAverage(self.network, config.ema_decay)

@@ -7,7 +7,10 @@ from pydantic import Field, model_validator
 
 from posesdk_training.settings.section import Fraction, Positive, PositiveInt, Section, Share
 
-__all__ = ["LossConfig", "OptimizerConfig", "PhaseConfig", "TeacherConfig"]
+__all__ = ["LossConfig", "ModelPart", "OptimizerConfig", "PhaseConfig", "TeacherConfig"]
+
+ModelPart = Literal["backbone", "heads", "adaptation"]
+"""The backbone, what makes dense maps of its features, and what looks at one person."""
 
 
 class LossConfig(Section):
