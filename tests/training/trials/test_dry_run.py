@@ -91,3 +91,40 @@ def test_dry_run_of_the_command_writes_nothing(tiny_run: ModuleType, tiny_set: T
     assert sorted(os.walk(tmp_path)) == before
     assert "64 px" in result.stdout
     assert f"would be written to {tmp_path}/run" in result.stdout
+
+
+def test_dry_run_says_what_is_trained_in_which_branches(
+    tiny_run: ModuleType, tiny_set: TinySet, tmp_path: Path
+) -> None:
+    branches = [
+        {"name": "8x", "area_range": [256, 128**2]},
+        "4x",
+        {"name": "2x", "stem": "4x", "cells": "own", "zoom": 0.5, "weight": 0.25},
+    ]
+    phases = [PHASES[0], {**PHASES[1], "dense": False}]
+    config = tiny_run.tiny_config(*tiny_set, steps=100, phases=phases, branches=branches)
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    places = ("--accelerator", "cpu", "--run", str(tmp_path / "run"))
+    result = CliRunner().invoke(app, ["fit", str(tmp_path / "tiny.yaml"), "--dry-run", *places])
+    assert result.exit_code == 0, result.output
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    assert "8x 2 x 8x 1 x above 16 up to 128 px 1 x 0.5" in lines
+    assert "4x 1 x 4x 1 x all 1 x 1" in lines
+    assert "2x 0.5 x 4x 0.5 x all 0.5 x 0.25" in lines
+    first, second = (line for line in lines if line.startswith(("phase 0,", "phase 1,")))
+    assert "dense net trained in 8x, 4x, 2x; adaptation off" in first
+    assert "dense net at rest; adaptation on" in second
+    model = build_model(config.model)
+    stem = build_model(config.model, ["8x"]).backbone.stems
+    parameters, more = (sum(value.numel() for value in module.parameters()) for module in (model, stem))
+    assert f"{parameters:,} parameters and {more:,} of stems for training alone" in result.stdout
+
+
+def test_dry_run_of_one_branch_has_no_list_of_them(tiny_run: ModuleType, tiny_set: TinySet, tmp_path: Path) -> None:
+    config = tiny_run.tiny_config(*tiny_set, steps=3)
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    places = ("--accelerator", "cpu", "--run", str(tmp_path / "run"))
+    text = CliRunner().invoke(app, ["fit", str(tmp_path / "tiny.yaml"), "--dry-run", *places]).stdout
+    assert "dense net trained in 4x; adaptation on" in text
+    assert "field of view" not in text
+    assert "stems" not in text

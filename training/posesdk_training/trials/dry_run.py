@@ -50,14 +50,15 @@ class SizeCost:
 class PhaseCost:
     """A phase from step `start` to before `end`; `peak_memory` in bytes at its largest crop.
 
-    `rates` are the learning rates of its first step, at its highest, and of its last step. `hours` takes the slower of
-    computing and loading.
+    `branches` are those that the dense net is trained in, none where it rests. `rates` are the learning rates of its
+    first step, at its highest, and of its last step. `hours` takes the slower of computing and loading.
     """
 
     start: int
     end: int
     mixture: dict[str, float]
     adaptation: bool
+    branches: tuple[str, ...]
     rates: tuple[float, float, float]
     sizes: tuple[SizeCost, ...]
     peak_memory: int
@@ -66,10 +67,14 @@ class PhaseCost:
 
 @dataclass(frozen=True, slots=True)
 class DryRun:
-    """What a run would be like on one device. `gmac` is that of the dense maps of one image at the model's input."""
+    """What a run would be like on one device. `gmac` is that of the dense maps of one image at the model's input.
+
+    `parameters` are those of the model, `stem_parameters` those of the stems that it is trained with beside its own.
+    """
 
     sets: tuple[SetStatistics, ...]
     parameters: int
+    stem_parameters: int
     gmac: float
     device: str
     phases: tuple[PhaseCost, ...]
@@ -108,10 +113,11 @@ def dry_run(config: TrainConfig, folder: Path, *, accelerator: str = "auto", on_
     run.module.train()
     costs = _PhaseMeter(run, _batch_maker(run), done)
     phases = tuple(costs.measure(index) for index in range(len(config.phases)))
-    parameters = parameter_count(run.network)
+    parameters, stems = parameter_count(run.network), parameter_count(run.network.backbone.stems)
     return DryRun(
         sets=tuple(sets),
-        parameters=parameters,
+        parameters=parameters - stems,
+        stem_parameters=stems,
         gmac=trunk_gmac(run.network),
         device=str(fabric.device),
         phases=phases,
@@ -154,6 +160,7 @@ class _PhaseMeter:
             end=starts[1],
             mixture=_shares(phase),
             adaptation=phase.adaptation,
+            branches=tuple(branch.name for branch in config.branches) if phase.dense else (),
             rates=_rates(config, *starts),
             sizes=sizes,
             peak_memory=_peak(self._run.fabric.device),

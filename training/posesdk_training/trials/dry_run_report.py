@@ -10,6 +10,7 @@ from posesdk_training.config import TrainConfig
 from posesdk_training.data.shard_index import counted
 from posesdk_training.data.statistics import SetStatistics
 from posesdk_training.run.folder import BEST_FILE, PREVIOUS_FILE, STATE_FILE, WEIGHTS_FILE, has_state
+from posesdk_training.settings.branches import BranchConfig
 from posesdk_training.trials.dry_run import DryRun, PhaseCost
 
 __all__ = ["show_dry_run"]
@@ -28,9 +29,11 @@ def show_dry_run(found: DryRun, config: TrainConfig, folder: Path) -> None:
         for fault in faulty.faults:
             console.print(f"{faulty.name}: {fault}")
     console.print(
-        f"{config.model.name}: {found.parameters:,} parameters, {found.gmac:.2f} GMAC an image for the dense maps; "
-        f"{config.steps} steps of {found.samples_per_step} samples in {config.precision} on {found.device}"
+        f"{config.model.name}: {found.parameters:,} parameters{_stems(found)}, {found.gmac:.2f} GMAC an image for the "
+        f"dense maps; {config.steps} steps of {found.samples_per_step} samples in {config.precision} on {found.device}"
     )
+    if len(config.branches) > 1:
+        console.print(_branches(config.branches))
     for index, phase in enumerate(found.phases):
         console.print(_phase(index, phase))
     console.print(_costs(found.phases))
@@ -67,12 +70,33 @@ def _data(sets: tuple[SetStatistics, ...]) -> Table:
     return table
 
 
+def _stems(found: DryRun) -> str:
+    return f" and {found.stem_parameters:,} of stems for training alone" if found.stem_parameters else ""
+
+
+def _branches(branches: tuple[BranchConfig, ...]) -> Table:
+    """Their inputs in crop sides, and who is learned: sides of boxes in net px of the 4x view."""
+    table = _table("branch", "input", "stem", "cells", "persons", "field of view", "weight")
+    for branch in branches:
+        inputs, cells, view = (f"{value:g} x" for value in (branch.input_scale, branch.grid_scale, branch.zoom))
+        persons = _persons(*branch.area_range)
+        table.add_row(branch.name, inputs, branch.used_stem, cells, persons, view, f"{branch.weight:g}")
+    return table
+
+
+def _persons(low: float, high: float | None) -> str:
+    """Those with a box area in a range, as sides of square boxes."""
+    limits = ([f"above {low**0.5:.0f}"] if low else []) + ([] if high is None else [f"up to {high**0.5:.0f}"])
+    return f"{' '.join(limits)} px" if limits else "all"
+
+
 def _phase(index: int, phase: PhaseCost) -> str:
     mixture = ", ".join(f"{name} {share:.0%}" for name, share in phase.mixture.items())
     rates = ", ".join(f"{rate:.2g}" for rate in phase.rates)
     adaptation = "on" if phase.adaptation else "off"
+    dense = f"trained in {', '.join(phase.branches)}" if phase.branches else "at rest"
     return (
-        f"phase {index}, steps {phase.start} to {phase.end}: {mixture}; adaptation {adaptation}; "
+        f"phase {index}, steps {phase.start} to {phase.end}: {mixture}; dense net {dense}; adaptation {adaptation}; "
         f"learning rate first, highest, last {rates}"
     )
 
