@@ -4,9 +4,11 @@ from collections.abc import Iterator
 
 from posesdk.bundle import Bundle
 from posesdk.manifest import Manifest
-from posesdk.spec import InputSpec
+from posesdk.spec import Centers, InputSpec, ModelSpec
 
 __all__ = ["describe"]
+
+CENTERS: dict[Centers, str] = {"single": "one center", "dual": "head and body center"}
 
 
 def describe(bundle: Bundle) -> Iterator[str]:
@@ -15,7 +17,7 @@ def describe(bundle: Bundle) -> Iterator[str]:
     spec = manifest.model
     made = f", made {manifest.created}" if manifest.created else ""
     yield f"{manifest.id} {manifest.version}{made}"
-    yield f"  model      {spec.method}, {spec.backbone.kind} backbone, adaptation {spec.adaptation.level}"
+    yield f"  model      {spec.method}, {CENTERS[spec.centers]}, {spec.backbone.kind} backbone, {_refinement(spec)}"
     yield f"  skeleton   {spec.skeleton.name}, {len(spec.skeleton)} keypoints"
     yield f"  input      {_input(spec.input)}"
     yield (
@@ -36,6 +38,14 @@ def describe(bundle: Bundle) -> Iterator[str]:
         yield f"  {'made by' if index == 0 else '':10} {name}: {value}"
     size = sum(file.size for file in manifest.files)
     yield f"  files      {len(manifest.files)}, {size / 2**20:.1f} MiB, all as the manifest says"
+
+
+def _refinement(spec: ModelSpec) -> str:
+    """What is done with the poses that the centers give."""
+    if spec.method == "logocap":
+        return f"adaptation {spec.adaptation.level}"
+    names = [name for name in ("similarity", "confidence", "refinement") if getattr(spec.pose_nets, name)]
+    return f"pose networks: {', '.join(names) or 'none'}"
 
 
 def _variants(manifest: Manifest) -> Iterator[str]:
