@@ -260,6 +260,32 @@ def test_kernels_by_the_size_of_persons_are_scaled_alike():
     assert BranchConfig(name="4x").targets(base) == base
 
 
+@pytest.mark.parametrize(("box", "sigma"), [([20, 30, 60, 120], 2 * 60 / 64), ([10, 10, 230, 90], 2 * 115 / 64)])
+def test_sigma_can_be_that_of_the_longer_side_in_all_branches(make, box, sigma):
+    """HigherHRNet's rule (for 64 px in place of its 256), against one sigma for everybody; sides halve in the sample.
+
+    All branches draw it alike where they have the kernels of `targets`, and learn everybody without a range of areas.
+    """
+    alike = {"keypoint_sigma": 2, "center_sigma": 4, "offset_radius": 4, "area_range": [0, None]}
+    branches = ["4x", {"name": "8x", **alike}, {"name": "2x", **alike}]
+    rule = {"size_measure": "long_side", "keypoint_sigma_per_size": 1 / 8, "keypoint_sigma_range": [1, 4]}
+    views = views_of(make([person(1, box=box)], branches=branches, targets=rule))
+    fixed = views_of(make([person(1, box=box)], branches=["4x"], targets={"keypoint_sigma": sigma}))["4x"]
+    for view in views.values():
+        np.testing.assert_allclose(view["heatmaps"].view(np.float16), fixed["heatmaps"].view(np.float16), atol=2e-3)
+
+
+def test_sigma_of_the_longer_side_keeps_to_its_range(make):
+    rule = {"size_measure": "long_side", "keypoint_sigma_per_size": 1 / 32, "keypoint_sigma_range": [1, 4]}
+    for box, factor, sigma in ((SMALL, 1, 1), (LARGE, 1, 1), (LARGE, 20, 4)):
+        targets = rule | {"keypoint_sigma_per_size": factor / 32}
+        one, other = (
+            views_of(make([person(1, box=box)], branches=["4x"], targets=changes))["4x"]["heatmaps"]
+            for changes in (targets, {"keypoint_sigma": sigma})
+        )
+        np.testing.assert_array_equal(one, other)
+
+
 def test_weights_and_areas_of_the_branches():
     fine, deployed, coarse = (BranchConfig.model_validate(name) for name in ALL_BRANCHES)
     assert (fine.weight, deployed.weight, coarse.weight) == (0.5, 1, 0.5)

@@ -54,6 +54,7 @@ def place_persons(
 ) -> PlacedPersons:
     """Persons in a crop; with `rules` they have a head and a body center, else the one that `targets` describes."""
     size, count = placement.size, config.model.keypoint_count
+    consistent = config.model.frame == "consistent"
     original = np.array([person.keypoints for person in persons], dtype=np.float32).reshape(-1, count, 3)
     moved = transform_keypoints(original, placement, config.model.skeleton.flip_indices)
     outlines = np.array([person.box for person in persons], dtype=np.float32).reshape(-1, 4)
@@ -72,8 +73,8 @@ def place_persons(
     refined[~inside, 2] = 0
     kept = (refined[..., 2] > 0).any(1) & ~crowd
     return PlacedPersons(
-        _on_grid(moved, centers, boxes, net_areas, placement=placement, consistent=config.model.frame == "consistent"),
-        _cells(boxes.reshape(-1, 2, 2), placement, config.model.frame == "consistent").reshape(-1, 4),
+        _on_grid(moved, centers, _sizes(boxes, config.targets), net_areas, placement=placement, consistent=consistent),
+        _cells(boxes.reshape(-1, 2, 2), placement, consistent).reshape(-1, 4),
         ((outlines[:, 2:] - outlines[:, :2]).prod(1) * placement.scale**2).astype(np.float32),
         unknown,
         refined[kept],
@@ -82,14 +83,20 @@ def place_persons(
 
 
 def _on_grid(
-    keypoints: Floats, centers: Floats, boxes: Floats, areas: Floats, *, placement: Placement, consistent: bool
+    keypoints: Floats, centers: Floats, sizes: Floats, areas: Floats, *, placement: Placement, consistent: bool
 ) -> GridPersons:
     grid, center_grid = keypoints.copy(), centers.copy()
     grid[..., :2] = _cells(keypoints[..., :2], placement, consistent)
     center_grid[..., :2] = _cells(centers[..., :2], placement, consistent)
-    sizes = np.sqrt(np.maximum((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]), 16.0)) / 4
     owner_cells = centers[..., :2] / 4 if consistent else center_grid[..., :2]
-    return GridPersons(grid, center_grid, areas, sizes.astype(np.float32), np.floor(owner_cells).astype(np.int64))
+    return GridPersons(grid, center_grid, areas, sizes, np.floor(owner_cells).astype(np.int64))
+
+
+def _sizes(boxes: Floats, targets: TargetConfig) -> Floats:
+    """(P,) sizes of persons in cells, at least one, from boxes (P, 4) xyxy in net px."""
+    extent = boxes[:, 2:] - boxes[:, :2]
+    sizes = extent.max(1) if targets.size_measure == "long_side" else np.sqrt(np.maximum(extent.prod(1), 0))
+    return np.asarray(np.maximum(sizes / 4, 1), dtype=np.float32)
 
 
 def _cells(points: Floats, placement: Placement, consistent: bool) -> Floats:

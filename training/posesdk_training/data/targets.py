@@ -30,8 +30,8 @@ class GridPersons:
     """The persons of one sample on the map grid.
 
     `keypoints` (P, K, 3) x, y in cells and v; `centers` (P, Q, 3) x, y in cells and 1 where the person has that center;
-    `areas` (P,) annotation area in square net px; `sizes` (P,) square root of the box area in cells; `center_cells`
-    (P, Q, 2) the whole cell that holds the center.
+    `areas` (P,) annotation area in square net px; `sizes` (P,) in cells, of the box as `targets.size_measure` says;
+    `center_cells` (P, Q, 2) the whole cell that holds the center.
     """
 
     keypoints: Floats

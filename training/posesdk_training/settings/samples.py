@@ -54,12 +54,14 @@ class AugmentConfig(Section):
 class TargetConfig(Section):
     """Dense targets. Sigmas are in cells.
 
-    With `sigma_per_size` set, the sigma of a person's heatmaps is that fraction of the square root of its box area,
-    clipped to `sigma_range`; else it is fixed. `center_keypoints` names the keypoints whose mean is the person's center
+    A person's size is the square root of its box area, or the longer side of the box (`size_measure`). With
+    `sigma_per_size` set, the sigma of its heatmaps is that fraction of its size, clipped to `sigma_range`; else it is
+    fixed. HigherHRNet's rule (arXiv 1908.10357), 2 cells for 256 net px: the fraction 1/32 of the longer side, clipped
+    to 1 and 4. `center_keypoints` names the keypoints whose mean is the person's center
     (at least two of them labelled; else, or when empty, all labelled ones).
 
     `offset_weight: inverse_diagonal` (DEKR): one over the diagonal, net px, of the box around a person's labelled
-    keypoints, or of a square of its box's area where fewer than three are labelled.
+    keypoints, or of a square of its size where fewer than three are labelled.
 
     Models with two centers take head and body instead (`data.anatomical_centers`): `center_policy` says what is done
     where no shoulder or no hip is labelled. "fallback" takes both shoulders or both hips, and as a last resort the mean
@@ -68,6 +70,7 @@ class TargetConfig(Section):
 
     keypoint_sigma: Positive = 2.0
     center_sigma: Positive = 4.0
+    size_measure: Literal["box_area", "long_side"] = "box_area"
     keypoint_sigma_per_size: Positive | None = None
     keypoint_sigma_range: Range = (1.0, 2.0)
     center_sigma_per_size: Positive | None = None

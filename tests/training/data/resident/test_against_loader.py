@@ -57,6 +57,7 @@ TARGETS = {
     "background": {"background_weight": 0.1},
     "all labelled keypoints": {"center_from_visible": False, "center_keypoints": ()},
     "fixed sigmas": {"keypoint_sigma_per_size": None, "center_sigma_per_size": None},
+    "sizes by the longer side": {"size_measure": "long_side"},
     "area": {"offset_weight": "area"},
     "square root of the area": {"offset_weight": "inverse_sqrt_area"},
     "tall persons": {"min_center_area": 4000.0},

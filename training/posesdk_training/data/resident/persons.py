@@ -8,6 +8,7 @@ from torch import Tensor
 from posesdk_training.config import TrainConfig
 from posesdk_training.data.anatomical_centers import CenterRules
 from posesdk_training.data.resident.anatomical_centers import anatomical_centers
+from posesdk_training.settings.samples import TargetConfig
 
 __all__ = ["CropPersons", "move_persons"]
 
@@ -20,26 +21,22 @@ class CropPersons:
     """P persons of each of B crops, net px; `exists` (B, P) is false for the padding.
 
     `keypoints` (B, P, K, 3) x, y, v as labelled; `inside` (B, P, K) whether they lie in the crop; `boxes` (B, P, 4)
-    upright; `areas` (B, P) square net px; `centers` (B, P, Q, 2) with `has_center` (B, P, Q), and `unknown` (B, P, Q)
-    for those that a labelled person must have somewhere; `is_crowd` and `is_labelled` (B, P).
+    upright; `areas` (B, P) square net px; `sizes` (B, P) in cells, as `targets.size_measure` says; `centers`
+    (B, P, Q, 2) with `has_center` (B, P, Q), and `unknown` (B, P, Q) for those that a labelled person must have
+    somewhere; `is_crowd` and `is_labelled` (B, P).
     """
 
     keypoints: Tensor
     inside: Tensor
     boxes: Tensor
     areas: Tensor
+    sizes: Tensor
     centers: Tensor
     has_center: Tensor
     unknown: Tensor
     is_crowd: Tensor
     is_labelled: Tensor
     exists: Tensor
-
-    @property
-    def sizes(self) -> Tensor:
-        """(B, P) square root of the box area in cells, at least one cell."""
-        extent = self.boxes[..., 2:] - self.boxes[..., :2]
-        return extent.prod(-1).clamp(min=16.0).sqrt() / 4
 
 
 def move_persons(
@@ -78,6 +75,7 @@ def move_persons(
         inside,
         net_boxes,
         area[..., 0] * scale_squared[:, None],
+        _sizes(net_boxes, config.targets),
         centers,
         has_center,
         unknown,
@@ -85,6 +83,13 @@ def move_persons(
         labelled[..., 0] > 0,
         exists,
     )
+
+
+def _sizes(boxes: Tensor, targets: TargetConfig) -> Tensor:
+    """(B, P) sizes of persons in cells, at least one, from boxes (B, P, 4) xyxy in net px."""
+    extent = boxes[..., 2:] - boxes[..., :2]
+    sizes = extent.amax(-1) if targets.size_measure == "long_side" else extent.prod(-1).clamp(min=0).sqrt()
+    return (sizes / 4).clamp(min=1)
 
 
 def _transform(points: Tensor, matrices: Tensor) -> Tensor:
