@@ -177,6 +177,13 @@ def dac_bundle(tiny_dac_checkpoint: Path, tiny_picture: Path, tmp_path_factory: 
     return _convert_for_cpu(tiny_dac_checkpoint, tiny_picture, tmp_path_factory.mktemp("converted"))
 
 
+@pytest.fixture(scope="session", params=["converted_bundle", "dual_bundle", "dac_bundle"])
+def every_bundle(request: pytest.FixtureRequest) -> Path:
+    """A small model of each method, converted for CPUs: LOGO-CAP with one center, with two, and DAC."""
+    path: Path = request.getfixturevalue(request.param)
+    return path
+
+
 def _pictures(count, seed=0):
     rng = np.random.default_rng(seed)
     for index in range(count):

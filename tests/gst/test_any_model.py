@@ -13,6 +13,9 @@ pytestmark = pytest.mark.skipif(reason is not None, reason=reason or "")
 CASES = [
     ("converted_bundle", "onnxruntime", "fp32"),
     ("converted_bundle", "openvino", "fp32"),
+    ("dual_bundle", "openvino", "fp32"),
+    ("dac_bundle", "onnxruntime", "fp32"),
+    ("dac_bundle", "openvino", "fp32"),
     ("mobile_bundle", "tflite", "fp32"),
     ("mobile_bundle", "tflite", "int8"),
 ]

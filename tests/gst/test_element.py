@@ -137,10 +137,10 @@ def test_attach_none_leaves_frames_without_poses(playing, picture):
     assert stats_of(one)["inferred"] == 1
 
 
-def test_draw_shows_the_skeletons_and_nothing_else(playing, picture):
+def test_draw_shows_the_skeletons_and_nothing_else(playing, picture, every_bundle):
     from posesdk.draw import draw_poses
 
-    one = playing(mode="sync", format="BGR", draw=True, keypoint_threshold=0.0)
+    one = playing(model=str(every_bundle), mode="sync", format="BGR", draw=True, keypoint_threshold=0.0)
     push_all(one, (picture(), 0))
     drawn = np.frombuffer(pixels_of(one.buffers[0]), np.uint8).reshape(64, 96, 3)
     expected = draw_poses(picture(), replace(poses_of(one.buffers[0]), keypoint_threshold=0.0))

@@ -125,11 +125,11 @@ def assert_somebody_moves(wanted):
 
 
 @pytest.mark.parametrize("named", [True, False], ids=["BGR", "decoded"])
-def test_tiny_model_finds_the_same_in_a_pipeline(play, lossless, converted_bundle, named):
+def test_tiny_model_finds_the_same_in_a_pipeline(play, lossless, every_bundle, named):
     path = lossless(list(blocks(FRAMES)))
     convert = "! videoconvert ! video/x-raw,format=BGR" if named else ""
-    seen = play(f'filesrc location="{path}" ! decodebin {convert} ! {element(converted_bundle)} ! fakesink name=out')
-    with Detector(converted_bundle, **SAME_MODEL) as detector:
+    seen = play(f'filesrc location="{path}" ! decodebin {convert} ! {element(every_bundle)} ! fakesink name=out')
+    with Detector(every_bundle, **SAME_MODEL) as detector:
         wanted = list(detector.stream(path))
     for (image, _), frame in zip(seen, open_source(path), strict=True):
         np.testing.assert_array_equal(image, frame.image)
@@ -162,13 +162,13 @@ def test_default_model_finds_the_same_in_a_film_that_each_decodes(play, lossless
     assert_same([poses for _, poses in seen], wanted)
 
 
-def test_json_of_a_pipeline_names_the_people_as_the_detector_does(play, lossless, converted_bundle, tmp_path):
+def test_json_of_a_pipeline_names_the_people_as_the_detector_does(play, lossless, every_bundle, tmp_path):
     path, out = lossless(list(blocks(FRAMES))), tmp_path / "poses.jsonl"
     play(
-        f'filesrc location="{path}" ! decodebin ! {element(converted_bundle)} ! tee name=t '
+        f'filesrc location="{path}" ! decodebin ! {element(every_bundle)} ! tee name=t '
         f't. ! queue ! fakesink name=out t. ! queue ! logocapposejson ! filesink location="{out}"'
     )
-    with Detector(converted_bundle, **SAME_MODEL) as detector:
+    with Detector(every_bundle, **SAME_MODEL) as detector:
         wanted = [poses.to_dict() for poses in detector.stream(path)]
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     assert [line["index"] for line in lines] == [one["index"] for one in wanted]
@@ -181,9 +181,9 @@ def test_json_of_a_pipeline_names_the_people_as_the_detector_does(play, lossless
             np.testing.assert_allclose(person["box"], other["box"], atol=2 * CLOSE_PX)
 
 
-def test_poses_of_the_frame_before_are_told_apart(converted_bundle, lossless):
+def test_poses_of_the_frame_before_are_told_apart(every_bundle, lossless):
     """What the comparison is worth: shifted by one frame, it fails."""
-    with Detector(converted_bundle, **SAME_MODEL) as detector:
+    with Detector(every_bundle, **SAME_MODEL) as detector:
         wanted = list(detector.stream(lossless(list(blocks(4)))))
     with pytest.raises(AssertionError):
         assert_same(wanted[1:], wanted[:-1])

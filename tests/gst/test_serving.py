@@ -404,11 +404,11 @@ def test_a_worker_that_gets_too_few_results_says_so(gated):
     worker.close()
 
 
-def test_poses_are_those_of_a_detector_with_the_same_settings(converted_bundle, pictures):
+def test_poses_are_those_of_a_detector_with_the_same_settings(every_bundle, pictures):
     images = [np.ascontiguousarray(picture[0, :, :, ::-1]) for picture in pictures(3)]
-    settings = ModelSettings(str(converted_bundle), runtime="onnxruntime", batch=8)
+    settings = ModelSettings(str(every_bundle), runtime="onnxruntime", batch=8)
     clients = [open_client(settings, "a") for _ in images]
-    with Detector(converted_bundle, runtime="onnxruntime", score_threshold=0.2, max_people=4) as detector:
+    with Detector(every_bundle, runtime="onnxruntime", score_threshold=0.2, max_people=4) as detector:
         assert clients[0].info.variant == detector.info.variant
         assert clients[0].warm_up_ms > 0
         assert batch_limit(detector) == 1

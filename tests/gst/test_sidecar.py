@@ -217,11 +217,11 @@ def test_video_goes_beside_the_lines(gst, run, tmp_path):
     assert len(path.read_text().splitlines()) == 3
 
 
-def test_signal_message_and_line_are_one_text(gst, converted_bundle, tmp_path):
+def test_signal_message_and_line_are_one_text(gst, every_bundle, tmp_path):
     path = tmp_path / "poses.jsonl"
     pipeline = gst.parse_launch(
         f"videotestsrc pattern=smpte num-buffers=3 ! video/x-raw,format=NV12,width=96,height=64 ! "
-        f"logocappose name=pose model={converted_bundle} runtime=onnxruntime threads=1 mode=sync messages=true "
+        f"logocappose name=pose model={every_bundle} runtime=onnxruntime threads=1 mode=sync messages=true "
         f"score-threshold=0 stream-id=cam ! logocapposejson ! filesink location={path}"
     )
     signals, messages = [], []

@@ -83,13 +83,33 @@ def test_a_batch_gives_the_poses_of_single_calls(tiny_bundle, frames, runtime, f
     assert [len(poses) for poses in batch] == [2, 0, 1, 3, 1]
 
 
+@pytest.fixture
+def images(pictures):
+    """BGR pictures of three sizes, in which converted models find people."""
+    return [np.ascontiguousarray(picture[0, :, :, ::-1]) for picture in pictures(6)]
+
+
+@pytest.mark.parametrize("flip_test", [False, True])
 @pytest.mark.parametrize("runtime", BOTH)
-def test_a_converted_model_finds_the_same_in_a_batch(converted_bundle, pictures, runtime):
-    images = [np.ascontiguousarray(picture[0, :, :, ::-1]) for picture in pictures(6)]
-    with Detector(converted_bundle, runtime=runtime, precision="fp32") as detector:
+def test_a_converted_model_finds_the_same_in_a_batch(every_bundle, images, runtime, flip_test):
+    with Detector(every_bundle, runtime=runtime, precision="fp32", flip_test=flip_test) as detector:
         alone = [detector(image) for image in images]
         assert sum(len(poses) for poses in alone) > 6
         assert_alike(detector.detect_batch(images), alone)
+
+
+def test_a_converted_model_is_adjusted_without_opening_it_again(every_bundle, images):
+    with Detector(every_bundle, runtime="onnxruntime") as plain:
+        everyone = [plain.detect_all(image) for image in images]
+        between = float(np.median(np.concatenate([poses.scores for poses in everyone])))
+        settings = {"score_threshold": between, "keypoint_threshold": 0.3, "max_people": 3}
+        with Detector(every_bundle, runtime="onnxruntime", **settings) as opened:
+            adjusted = plain.adjusted(**settings)
+            assert adjusted.info == opened.info
+            assert_alike([adjusted(image) for image in images], [opened(image) for image in images])
+        sure = [plain.adjusted(score_threshold=between)(image) for image in images]
+    assert_alike(sure, [poses.above(between) for poses in everyone])
+    assert 0 < sum(map(len, sure)) < sum(map(len, everyone))
 
 
 def test_frames_of_one_net_size_are_one_run_of_the_trunk_and_all_people_one_of_the_other_graph(counted, frames):
