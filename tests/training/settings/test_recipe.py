@@ -51,7 +51,7 @@ def test_unknown_base_is_refused_with_the_known_ones(tmp_path: Path) -> None:
 def test_shipped_recipe_makes_the_model_that_it_is_called_after(name: str) -> None:
     config = load_config(find_recipe(name))
     assert config.name == name
-    assert config.model.name == name.removesuffix("-rendered")
+    assert config.model.name == name.removesuffix("-rendered").removesuffix("-short")
     assert (config.model.convention == "paper") == name.endswith("-paper")
 
 
