@@ -3,9 +3,9 @@
     python scripts/dual_centers_ladder.py CHECKPOINT --data DATA --run runs/ladder [--only NAME ...] [--steps 10000]
         [--scales 1 2] [--set KEY=VALUE ...]
 
-All trainings start from the backbone of CHECKPOINT, a logocap-nano, with fresh heads, and follow the recipe logocap-nano-short.
-What was trained or measured already is not done again: it stands in the folder of the run. Figures are those of
-`posesdk-train evaluate` on coco_eval, without flip; input sizes are in parts of the model's own.
+All trainings start from the backbone of CHECKPOINT, a logocap-nano, with fresh heads, and follow the recipe
+logocap-nano-short. What was trained or measured already is not done again: it stands in the folder of the run. Figures
+are those of `posesdk-train evaluate` on coco_eval, without flip; input sizes are in parts of the model's own.
 """
 
 import argparse
