@@ -106,6 +106,7 @@ def _runtimes() -> Iterator[Finding]:
 
 def _model() -> Iterator[Finding]:
     from posesdk.bundle import default_bundle_path, open_bundle
+    from posesdk.shipped import describe_shipped
 
     try:
         manifest = open_bundle(default_bundle_path()).manifest
@@ -114,6 +115,7 @@ def _model() -> Iterator[Finding]:
         yield Finding("default model", "missing", detail, "name a model with --model, or install the posesdk wheel")
         return
     yield Finding("default model", "ok", f"{manifest.id} {manifest.version}")
+    yield Finding("shipped models", "ok", describe_shipped())
 
 
 def _cache() -> Iterator[Finding]:

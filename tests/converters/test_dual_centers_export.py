@@ -1,21 +1,17 @@
 """Models with head and body centers through every target: DAC, and LOGO-CAP with dual centers."""
 
-import json
 import re
 from dataclasses import replace
 from importlib.util import find_spec
 
-import cv2
 import numpy as np
 import onnx
 import pytest
 import torch
-from typer.testing import CliRunner
 
 pytest.importorskip("onnxscript", reason="the conversion needs the [convert] extra")
 
 from posesdk.bundle import open_bundle
-from posesdk.cli import app
 from posesdk.pipeline import settled
 from posesdk.verify import Gate, Reference
 from posesdk_converters.calibration import record_feeds
@@ -324,26 +320,3 @@ def test_graph_gives_what_the_networks_that_are_there_say(dac, tmp_path, switche
     outputs = {"similarity": "similarity", "confidence": "confidence", "refinement": "residuals"}
     wanted = [output for name, output in outputs.items() if name not in switched_off]
     assert [value.name for value in onnx.load(tmp_path / variant.adapt).graph.output] == wanted
-
-
-def command(*arguments):
-    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    assert done.exit_code == 0, done.output
-    return done.stdout
-
-
-def test_bundle_tells_of_itself_and_passes_its_self_test(dac_bundle):
-    assert "tiny-dac" in command("info", dac_bundle)
-    assert "FAILED" not in command("selftest", dac_bundle)
-
-
-def test_bundle_is_verified_against_its_portable_graphs(dac_bundle, photos, tmp_path):
-    for index, photo in enumerate(photos[:2]):
-        cv2.imwrite(str(tmp_path / f"{index}.png"), photo)
-    assert "cpu-fp32" in command("verify", dac_bundle, "--data", tmp_path)
-
-
-def test_bundle_detects_people_in_a_picture(dac_bundle, tiny_picture, tmp_path):
-    output = tmp_path / "poses.json"
-    command("detect", tiny_picture, "--model", dac_bundle, "--json", output)
-    assert json.loads(output.read_text())

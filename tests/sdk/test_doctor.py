@@ -23,6 +23,7 @@ def test_a_machine_that_runs_these_tests_is_not_broken():
     for name in ("Python", "posesdk", "numpy", "cv2", "pydantic"):
         assert (found[name].state, found[name].advice) == ("ok", "")
     assert {"video files", "cameras", "default model", "cache folder", "GStreamer"} <= found.keys()
+    assert "default" in found["shipped models"].detail
 
 
 def test_whatever_is_not_well_comes_with_advice():
