@@ -91,3 +91,11 @@ def test_one_center_without_networks_finds_what_logocap_does_before_its_adaptati
     np.testing.assert_array_equal(ours.keypoints, theirs.keypoints)
     np.testing.assert_array_equal(ours.keypoint_scores, theirs.keypoint_scores)
     np.testing.assert_array_equal(ours.scores, theirs.scores)
+
+
+def test_adaptation_of_a_model_without_one_cannot_be_switched(tiny_dac_checkpoint):
+    with (
+        pytest.raises(ValueError, match="no adaptation: it is a model of dac"),
+        open_model(tiny_dac_checkpoint, device="cpu", adaptation="none"),
+    ):
+        pass

@@ -159,6 +159,8 @@ def _with_settings(
     spec = pipeline.spec
     if flip_test is not None:
         spec = spec.model_copy(update={"decode": spec.decode.model_copy(update={"flip_test": flip_test})})
+    if level is not None and spec.method != "logocap":
+        raise ValueError(f"{path} has no adaptation: it is a model of {spec.method}, whose switch is the pose networks")
     if level is not None:
         spec = _at_level(spec, level)
     if method_of(spec).needs_adapt(spec) and pipeline.adapt is None and not isinstance(pipeline, FusedPipeline):

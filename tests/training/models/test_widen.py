@@ -46,6 +46,25 @@ def difference(one: torch.Tensor, other: torch.Tensor) -> float:
     return float((one - other).abs().max())
 
 
+def test_maps_of_a_wider_model_with_two_centers_are_those_of_the_narrow_one(tiny_dac_checkpoint: Path) -> None:
+    narrow = load_checkpoint(tiny_dac_checkpoint)
+    target = wider(narrow.spec)
+    result = widen(narrow, target)
+    images = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        before = network(narrow)(images)
+        after = network(Checkpoint(result.spec, result.state_dict))(images)
+    assert difference(before.heatmap_logits, after.heatmap_logits) < 1e-4
+    assert difference(before.offsets, after.offsets) < 1e-4
+    assert not result.per_person
+
+
+def test_one_center_is_not_widened_to_two(tiny_checkpoint: Path) -> None:
+    narrow = load_checkpoint(tiny_checkpoint)
+    with pytest.raises(ValueError, match="logocap with single centers and logocap with dual centers"):
+        widen(narrow, wider(narrow.spec).model_copy(update={"centers": "dual"}))
+
+
 @pytest.mark.parametrize("noise", [0.0, 0.5])
 def test_maps_of_the_wider_model_are_those_of_the_narrow_one(tiny_checkpoint: Path, noise: float) -> None:
     narrow = load_checkpoint(tiny_checkpoint)
@@ -101,7 +120,7 @@ def test_message_passing_of_another_kind_starts_anew(tiny_checkpoint: Path) -> N
     target = wider(narrow.spec)
     one_layer = target.adaptation.model_copy(update={"message_channels": ()})
     result = widen(narrow, target.model_copy(update={"adaptation": one_layer}))
-    assert not result.message_passing
+    assert not result.per_person
     assert result.state_dict["joints_mlp.0.weight"].shape == (17, 17 * 6, 1, 1)
 
 

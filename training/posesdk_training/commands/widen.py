@@ -39,8 +39,10 @@ def widen(
         kept = {key: text for key, text in source.metadata.items() if key in KEPT_NOTES}
         notes = {**kept, "widened_from": source.spec.name}
         save_checkpoint(output, widened.state_dict, widened.spec, metadata=notes)
-        if not widened.message_passing:
-            typer.echo("the message passing has another shape and starts anew: train it before you adapt", err=True)
+        if not widened.per_person:
+            logocap = target.method == "logocap"
+            fresh = "the message passing has another shape and starts" if logocap else "the pose networks start"
+            typer.echo(f"{fresh} anew: train them before you use the model", err=True)
         elif source.spec.adaptation.local_size != target.adaptation.local_size:
             typer.echo(
                 f"the message passing now sees windows of {target.adaptation.local_size} instead of "

@@ -22,6 +22,7 @@ __all__ = ["Widened", "widen"]
 logger = logging.getLogger(__name__)
 
 MESSAGES = "joints_mlp."
+POSE_NETS = "pose_nets."
 NORM = r"(weight|bias|running_mean|running_var)"
 BLOCK = r"backbone\.stages\.(\d)\.(\d+)\."
 
@@ -31,11 +32,14 @@ Sources = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Widened:
-    """A wider model: its spec, its weights, and whether the message passing was taken over (else it is fresh)."""
+    """A wider model: its spec, its weights, and whether what looks at one person was taken over (else it is fresh).
+
+    That is LOGO-CAP's message passing, or DAC's pose networks, which always start anew.
+    """
 
     spec: ModelSpec
     state_dict: dict[str, Tensor]
-    message_passing: bool
+    per_person: bool
 
 
 def widen(source: Checkpoint, target: ModelSpec, *, noise: float = 0.5, seed: int = 0) -> Widened:
@@ -59,7 +63,7 @@ def widen(source: Checkpoint, target: ModelSpec, *, noise: float = 0.5, seed: in
     messages = _same_kind_of_messages(source.spec, target)
     state = model.state_dict()
     for key in state:
-        if key.startswith(MESSAGES) and not messages:
+        if key.startswith(POSE_NETS) or (key.startswith(MESSAGES) and not messages):
             continue
         if key in source.state_dict:
             value = _scaled(key, source.state_dict[key], source.spec, target)
@@ -69,7 +73,7 @@ def widen(source: Checkpoint, target: ModelSpec, *, noise: float = 0.5, seed: in
     load_weights(model, state, source=source.spec.name)
     spec = target.model_copy(update={"decode": source.spec.decode})
     logger.info("widened %s (%s) to %s", source.spec.name, _size(source.state_dict), f"{target.name} ({_size(state)})")
-    return Widened(spec, state, messages)
+    return Widened(spec, state, messages and target.method == "logocap")
 
 
 def _size(state: Mapping[str, Tensor]) -> str:
@@ -80,6 +84,9 @@ def _faults(source: ModelSpec, target: ModelSpec) -> list[str]:
     old, new = source.backbone, target.backbone
     if not isinstance(old, EdgeBackboneSpec) or not isinstance(new, EdgeBackboneSpec):
         return [f"both need an edge backbone, these have {old.kind} and {new.kind}"]
+    if (source.method, source.centers) != (target.method, target.centers):
+        kinds = (f"{spec.method} with {spec.centers} centers" for spec in (source, target))
+        return [f"both need one method and as many centers, these are {' and '.join(kinds)}"]
     widths = {
         "stem": (old.stem, new.stem),
         **{f"channels[{i}]": pair for i, pair in enumerate(zip(old.channels, new.channels, strict=True))},
@@ -129,8 +136,8 @@ def _sources(source: ModelSpec, target: ModelSpec) -> Sources:
         "reg": _copies(source.heads.offset_channels, target.heads.offset_channels),
         "embedding": embedding,
         "context": context.flatten(),
-        "heatmaps": torch.arange(keypoints + 1),
-        "offsets": torch.arange(2 * keypoints),
+        "heatmaps": torch.arange(keypoints + source.center_count),
+        "offsets": torch.arange(2 * keypoints * source.center_count),
         "keypoints": torch.arange(keypoints),
         "pairs": _copies(source.adaptation.affine_pairs, target.adaptation.affine_pairs),
     }
