@@ -22,8 +22,8 @@ def load_source(source: str | os.PathLike[str]) -> Checkpoint:
     path = Path(source)
     if not path.exists():
         raise CheckpointError(
-            f"cannot convert {source}: there is no such file, and no model of that name comes with posesdk "
-            f"({describe_shipped()}); check the path"
+            f"cannot convert {source}: there is no such file, and no model of that name comes with posesdk: it "
+            f"has {describe_shipped()}; check the path"
         )
     if path.suffix == CHECKPOINT_SUFFIX:
         return load_checkpoint(path)

@@ -6,7 +6,7 @@ from pathlib import Path
 from posesdk.bundle import default_bundle_path, models_folder, open_bundle
 from posesdk_runtimes.errors import BundleError
 
-__all__ = ["CHECKPOINT_SUFFIX", "describe_shipped", "find_bundle", "shipped_bundle", "shipped_name"]
+__all__ = ["BUNDLE_SUFFIX", "CHECKPOINT_SUFFIX", "describe_shipped", "find_bundle", "shipped_bundle", "shipped_name"]
 
 BUNDLE_SUFFIX = ".posebundle"
 CHECKPOINT_SUFFIX = ".safetensors"
@@ -27,7 +27,7 @@ def find_bundle(model: str | os.PathLike[str] | None) -> Path:
     if named is None and _may_be_name(model) and not os.path.exists(model):
         raise BundleError(
             f"cannot open bundle {model}: there is no such file or folder, and no model of that name comes with "
-            f"posesdk ({describe_shipped()}); check the path"
+            f"posesdk: it has {describe_shipped()}; check the path"
         )
     return named or Path(model)
 
@@ -49,9 +49,9 @@ def describe_shipped() -> str:
     """The names in words, each with the model's own id where that is another one."""
     bundles = _bundles()
     if not bundles:
-        return "it was installed without its models"
+        return "none, for it was installed without its models"
     ids = {name: open_bundle(path).manifest.id for name, path in bundles.items()}
-    return ", ".join(name if own == name else f"{name}, which is {own}" for name, own in ids.items())
+    return ", ".join(name if own == name else f"{name} ({own})" for name, own in ids.items())
 
 
 def _bundles() -> dict[str, Path]:

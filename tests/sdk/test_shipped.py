@@ -46,7 +46,7 @@ def test_a_name_goes_before_a_file_and_a_path_is_never_a_name(two_models: Path, 
 
 @pytest.mark.parametrize("unknown", ["none", "dac-tiny", "a.b", ""])
 def test_an_unknown_name_is_told_with_those_that_are_known(two_models: Path, unknown: str):
-    with pytest.raises(BundleError, match=r"no such file.*\(default, which is tiny, other\); check the path"):
+    with pytest.raises(BundleError, match=r"no such file.*: it has default \(tiny\), other; check the path"):
         Detector(unknown)
 
 
@@ -57,7 +57,7 @@ def test_a_path_where_nothing_is_is_not_taken_for_a_name(two_models: Path, path:
 
 
 def test_without_any_model_the_error_says_so(models: Path):
-    with pytest.raises(BundleError, match="it was installed without its models"):
+    with pytest.raises(BundleError, match="it has none, for it was installed without its models"):
         find_bundle("other")
     with pytest.raises(BundleError, match="holds no default model"):
         find_bundle(None)
@@ -77,7 +77,7 @@ def test_every_command_takes_a_name(two_models: Path, spots, command: str, tmp_p
     }
     unknown = CliRunner().invoke(app, [command, *options.get(command, ()), "none"])
     assert unknown.exit_code == 4
-    assert "(default, which is tiny, other)" in unknown.stderr
+    assert "it has default (tiny), other" in unknown.stderr
     known = CliRunner().invoke(app, [command, *options.get(command, ()), "default"])
     # A tiny model has nothing for TensorRT or for phones, and says so under its name.
     assert known.exit_code == (2 if command in ("prepare", "handover") else 0), known.output
