@@ -3,7 +3,7 @@ PYTHON_BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format wheel default-model target-table
+.PHONY: help setup demo test check format wheel default-model shipped-model target-table
 
 help:
 	@echo 'make demo     set everything up and find people in two pictures'
@@ -13,6 +13,7 @@ help:
 	@echo 'make wheel    build dist/posesdk-*.whl'
 	@echo 'make setup    system packages, .venv and Python packages'
 	@echo 'make default-model CHECKPOINT=FILE DATA=FOLDER   measure and pack a checkpoint as the default model'
+	@echo 'make shipped-model NAME=dac-nano CHECKPOINT=FILE DATA=FOLDER   the same for another model that ships'
 	@echo 'make target-table DATA=FOLDER   convert the default model for every target and measure every variant'
 
 setup:
@@ -38,16 +39,17 @@ wheel: setup
 
 # Thresholds come from training photos, figures from photos that were never trained on.
 MODELS := sdk/posesdk/models
-default-model: setup
+NAME ?= default
+default-model shipped-model: setup
 	mkdir -p $(MODELS) build
 	$(PYTHON_BIN)/posesdk-train calibrate $(CHECKPOINT) --annotations $(DATA)/coco_train/keypoints_b.json \
 		--images $(DATA)/coco_train/images --no-people $(DATA)/no_people_train/images --half \
-		--output $(MODELS)/default.safetensors
-	$(PYTHON_BIN)/posesdk-train evaluate $(MODELS)/default.safetensors --annotations $(DATA)/coco_eval/keypoints.json \
-		--images $(DATA)/coco_eval/images --no-people $(DATA)/no_people_eval/images --accuracy build/accuracy.json
-	$(PYTHON_BIN)/posesdk-convert $(MODELS)/default.safetensors --target onnx --accuracy build/accuracy.json \
-		--report build/default-report --output $(MODELS)/default.posebundle
-	$(PYTHON_BIN)/posesdk selftest
+		--output $(MODELS)/$(NAME).safetensors
+	$(PYTHON_BIN)/posesdk-train evaluate $(MODELS)/$(NAME).safetensors --annotations $(DATA)/coco_eval/keypoints.json \
+		--images $(DATA)/coco_eval/images --no-people $(DATA)/no_people_eval/images --accuracy build/$(NAME)-accuracy.json
+	$(PYTHON_BIN)/posesdk-convert $(MODELS)/$(NAME).safetensors --target onnx --accuracy build/$(NAME)-accuracy.json \
+		--report build/$(NAME)-report --output $(MODELS)/$(NAME).posebundle
+	$(PYTHON_BIN)/posesdk selftest $(NAME)
 
 # Sizes, accuracy, shifts and times of all variants: build/targets-report/report.md.
 TARGETS := cpu:fp32,cpu:fp16,cpu:bf16,cpu:int8,onnx:int8,mobile:fp32,mobile:fp16,mobile:int8,jetson:fp16,jetson:int8,cuda:fp16,cuda:int8
