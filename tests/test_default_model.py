@@ -1,10 +1,10 @@
-"""The model that ships: what it finds, and that the wheel's files belong together."""
+"""The models that ship: what the default one finds, and that the wheel's files belong together."""
 
 import numpy as np
 import pytest
 
 from posesdk import Detector
-from posesdk.bundle import default_bundle_path, open_bundle
+from posesdk.bundle import default_bundle_path, models_folder, open_bundle
 from posesdk.oks import oks
 from posesdk.skeleton import COCO_17
 from posesdk_converters.rendering.render import render_people
@@ -54,6 +54,6 @@ def test_manifest_states_accuracy_data_and_licence(bundle):
     assert len(bundle.manifest.licence.training_data) == 6
 
 
-def test_checkpoint_beside_the_bundle_is_the_one_it_was_made_from(bundle):
-    checkpoint = load_checkpoint(default_bundle_path().with_name("default.safetensors"))
-    assert checkpoint.spec == bundle.spec
+@pytest.mark.parametrize("path", sorted(models_folder().glob("*.posebundle")), ids=lambda path: path.stem)
+def test_checkpoint_beside_each_bundle_is_the_one_it_was_made_from(path):
+    assert load_checkpoint(path.with_suffix(".safetensors")).spec == open_bundle(path).spec
