@@ -13,6 +13,7 @@ from posesdk_training.report.card import filled_card, stored_reports
 
 ROOT = Path(__file__).resolve().parents[1]
 CARDS = sorted((ROOT / "docs" / "models").glob("*.md"))
+SHIPPED = sorted((ROOT / "sdk" / "posesdk" / "models").glob("*.posebundle"))
 
 
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: card.stem)
@@ -28,8 +29,9 @@ def test_reports_name_no_machine(card):
         assert [text for text in texts if text.startswith(("/", "~")) or ":\\" in text] == []
 
 
-def test_default_model_has_a_card_with_its_accuracy():
-    manifest = open_bundle(ROOT / "sdk" / "posesdk" / "models" / "default.posebundle").manifest
+@pytest.mark.parametrize("bundle", SHIPPED, ids=lambda bundle: bundle.stem)
+def test_shipped_model_has_a_card_with_its_accuracy(bundle):
+    manifest = open_bundle(bundle).manifest
     report = stored_reports(ROOT / "docs" / "models" / f"{manifest.id}.md")["full"]
     entry = next(accuracy for accuracy in manifest.accuracy if accuracy.images == report["data"]["images"])
     # The bundle is measured in float32 on the device's side, its entry may be that of the checkpoint.
