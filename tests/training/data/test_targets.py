@@ -3,7 +3,7 @@ import pytest
 
 from posesdk.decode import decode_center_offset
 from posesdk.spec import DecodeSpec, ModelSpec
-from posesdk_training.data.targets import GridPersons, encode_dense, net_to_cells
+from posesdk_training.data.targets import Blank, GridPersons, encode_dense, net_to_cells
 from posesdk_training.settings.samples import TargetConfig
 
 SIDE = 160
@@ -115,6 +115,18 @@ def test_background_weighs_less_than_the_surroundings_of_keypoints():
     targets = encode_dense(persons_at([[[20.0, 20.0], [24.0, 24.0]]], "published"), CELLS, TargetConfig())
     assert targets.heatmap_weights[0, 5, 5] == 1
     assert targets.heatmap_weights[0, 39, 39] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("blanks", [(), (Blank(np.array([0, 0, 39, 39], np.float32), 1),)], ids=["none", "channel 1"])
+def test_windows_may_count_for_their_own_channel_alone(blanks):
+    """A keypoint at cell (5, 5) reaches 3 sigma and a cell each way in its own channel, and nowhere in the other."""
+    one = persons_at([[[21.5, 21.5, 2], [150.0, 150.0, 0]]], "consistent")
+    config = TargetConfig(heatmap_windows="channel")
+    weights = encode_dense(one, CELLS, config, blanks).heatmap_weights
+    rows, columns = np.mgrid[:40, :40]
+    near = np.maximum(np.abs(rows - 5), np.abs(columns - 5)) <= 3 * 2 + 1
+    np.testing.assert_allclose(weights[0], np.where(near, 1, 0.1))
+    np.testing.assert_allclose(weights[1], 0 if blanks else 0.1)
 
 
 def brute_squares(persons, config, size):

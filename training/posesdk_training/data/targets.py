@@ -64,7 +64,8 @@ class Blank:
 
 @dataclass(frozen=True, slots=True)
 class DenseTargets:
-    """heatmaps (K+Q, h, w) with weights (1, h, w), or (K+Q, h, w) with blanks; offsets and their weights (2KQ, h, w).
+    """heatmaps (K+Q, h, w), offsets and their weights (2KQ, h, w); weights of heatmaps (1, h, w), or (K+Q, h, w) where
+    channels differ, by blanks or `targets.heatmap_windows`.
 
     Offsets stand by center, then by keypoint: [center, keypoint, xy].
     """
@@ -92,26 +93,35 @@ def encode_dense(
     height, width = map_size
     count, centers = persons.keypoints.shape[1], persons.centers.shape[1]
     heatmaps = np.zeros((count + centers, height, width), dtype=np.float32)
-    weights = np.full((1, height, width), config.background_weight, dtype=np.float32)
     windows: list[Window] = []
     for person, keypoints in enumerate(persons.keypoints):
         size = float(persons.sizes[person])
         sigma = _sigma(size, config.keypoint_sigma, config.keypoint_sigma_per_size, config.keypoint_sigma_range)
         visible = np.flatnonzero(keypoints[:, 2] > 0)
-        windows += _draw_gaussians(heatmaps, visible, weights[0], keypoints[visible], sigma)
+        windows += _draw_gaussians(heatmaps, visible, keypoints[visible], sigma)
         sigma = _sigma(size, config.center_sigma, config.center_sigma_per_size, config.center_sigma_range)
         existing = np.flatnonzero(persons.centers[person, :, 2] > 0)
         points = persons.centers[person, existing]
-        windows += _draw_gaussians(heatmaps, count + existing, weights[0], points, sigma)
+        windows += _draw_gaussians(heatmaps, count + existing, points, sigma)
+    weights = _heatmap_weights(heatmaps.shape, windows, config)
     if blanks:
         weights = _with_blanks(weights, count + centers, blanks, windows)
     offsets, offset_weights = _encode_offsets(persons, map_size, config)
     return DenseTargets(heatmaps, weights, offsets, offset_weights)
 
 
+def _heatmap_weights(shape: tuple[int, ...], windows: list[Window], config: TargetConfig) -> Floats:
+    """1 in the windows of all channels (1, h, w), or of each for itself (K+Q, h, w); `shape` is the heatmaps'."""
+    shared = config.heatmap_windows == "shared"
+    weights = np.full((1, *shape[1:]) if shared else shape, config.background_weight, dtype=np.float32)
+    for channel, left, right, top, bottom in windows:
+        weights[0 if shared else channel, top:bottom, left:right] = 1.0
+    return weights
+
+
 def _with_blanks(weights: Floats, channels: int, blanks: Sequence[Blank], windows: list[Window]) -> Floats:
-    """Weights (1, h, w) for each channel, 0 in its blanks and 1 in its windows."""
-    wide = np.repeat(weights, channels, axis=0)
+    """Weights (1 or K+Q, h, w) for each channel, 0 in its blanks beside its windows."""
+    wide = np.broadcast_to(weights, (channels, *weights.shape[1:])).copy()
     blank = np.zeros(wide.shape, dtype=np.bool_)
     for entry in blanks:
         left, top = np.maximum(np.floor(entry.box[:2]), 0).astype(np.int64).tolist()
@@ -127,11 +137,9 @@ def _sigma(size: float, fixed: float, per_size: float | None, limits: tuple[floa
     return fixed if per_size is None else float(np.clip(per_size * size, *limits))
 
 
-def _draw_gaussians(
-    heatmaps: Floats, channels: NDArray[np.intp], weights: Floats, points: Floats, sigma: float
-) -> list[Window]:
+def _draw_gaussians(heatmaps: Floats, channels: NDArray[np.intp], points: Floats, sigma: float) -> list[Window]:
     """Draws the points (n, 3) into their channels (n,) and says where; points outside of the map are left out."""
-    height, width = weights.shape
+    height, width = heatmaps.shape[1:]
     inside = (points[:, :2].astype(np.int64) >= 0).all(1) & (points[:, 0] < width) & (points[:, 1] < height)
     channels, points = channels[inside], points[inside, :2]
     along_x, along_y = _gaussian(points[:, 0], width, sigma), _gaussian(points[:, 1], height, sigma)
@@ -143,7 +151,6 @@ def _draw_gaussians(
     ):
         patch = heatmaps[channel, top:bottom, left:right]
         np.maximum(patch, column[top:bottom, None] * row[None, left:right], out=patch)
-        weights[top:bottom, left:right] = 1.0
     return [
         (channel, left, right, top, bottom)
         for channel, (left, top), (right, bottom) in zip(channels.tolist(), first.tolist(), last.tolist(), strict=True)

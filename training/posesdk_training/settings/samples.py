@@ -60,6 +60,9 @@ class TargetConfig(Section):
     to 1 and 4. `center_keypoints` names the keypoints whose mean is the person's center
     (at least two of them labelled; else, or when empty, all labelled ones).
 
+    The heatmap loss weighs 1 around what is drawn in any channel (`heatmap_windows: shared`, LOGO-CAP's code) or in the
+    channel itself (`channel`, DEKR's), and `background_weight` elsewhere.
+
     `offset_weight: inverse_diagonal` (DEKR): one over the diagonal, net px, of the box around a person's labelled
     keypoints, or of a square of its size where fewer than three are labelled.
 
@@ -76,6 +79,7 @@ class TargetConfig(Section):
     center_sigma_per_size: Positive | None = None
     center_sigma_range: Range = (1.0, 3.0)
     background_weight: Fraction = 0.1
+    heatmap_windows: Literal["shared", "channel"] = "shared"
     offset_window: Literal["square", "gaussian"] = "square"
     offset_radius: PositiveInt = 4
     offset_gaussian_level: Fraction = 0.35

@@ -1,5 +1,7 @@
 """Which samples resident batches are made of, and how."""
 
+import csv
+
 import cv2
 import numpy as np
 import pytest
@@ -72,9 +74,11 @@ class HostQuestions(TorchDispatchMode):
         return operation(*args, **(kwargs or {}))
 
 
+@pytest.mark.parametrize("branches", [["4x"], ["8x", "4x", {"name": "2x", "zoom": 0.5, "stem": "4x"}]])
 @pytest.mark.parametrize("centers", ["single", "dual"])
-def test_batch_is_made_without_a_question_to_the_device(make_config, centers):
-    config = make_config({"one": {"supervised_window": 0.1}}, model=ModelSpec(name="tiny", centers=centers))
+def test_batch_is_made_without_a_question_to_the_device(make_config, centers, branches):
+    model = ModelSpec(name="tiny", centers=centers)
+    config = make_config({"one": {"supervised_window": 0.1}}, model=model, branches=branches)
     batches = iter(resident_batches(with_augment(config, photometric=True), CPU))
     with HostQuestions():
         made = [next(batches) for _ in range(4)]
@@ -105,6 +109,7 @@ REFUSED = {
     r"model\.frame": {"model": {"name": "tiny", "frame": "published"}},
     r"augment\.crop\.kind": {"augment": {"crop": {"kind": "image"}}},
     r"targets\.offset_window": {"targets": {"offset_window": "square"}},
+    r"targets\.heatmap_windows": {"targets": {"heatmap_windows": "channel"}},
 }
 
 
@@ -185,6 +190,26 @@ def test_run_on_resident_data_resumes_and_reads_its_figures_late(tiny_run, tiny_
     np.testing.assert_allclose(np.array(parts, float), np.array(whole, float), rtol=1e-4)
 
 
-def test_branches_are_refused(make_config):
-    with pytest.raises(DataError, match=r"branches=\['8x', '4x'\] \(it has 4x alone\).*data.resident=false"):
-        resident_batches(make_config(branches=["8x", "4x"]), CPU)
+@pytest.mark.parametrize("stem", ["own", "4x"])
+def test_run_of_three_branches_on_resident_data_learns_in_each(tiny_run, tiny_set, tmp_path, stem):
+    data = {"resident": True, "sets": [{"name": "tiny", "annotations": tiny_set[0], "images": tiny_set[1]}]}
+    branches = ["4x", *({"name": name, "area_range": [0, None], "stem": stem} for name in ("8x", "2x"))]
+    spec = tiny_run.TINY_SPEC.model_copy(update={"centers": "dual"})
+    phases = [{"mixture": {"tiny": 1.0}, "sizes": {64: 1.0}, "adaptation": False}]
+    changes = {"data": data, "branches": branches, "model": spec.model_dump(), "phases": phases, "steps": 3}
+    fit(tiny_run.tiny_config(*tiny_set, **changes), tmp_path, accelerator="cpu")
+    with (tmp_path / "log.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 3
+    for row in rows:
+        assert all(float(row[f"{loss}{of}"]) > 0 for loss in ("heatmap", "offset") for of in ("", "_8x", "_2x"))
+
+
+def test_crops_of_twice_the_side_are_blurred_and_noisy_twice_as_widely():
+    draws = draw_colors(np.random.default_rng(0), 64)
+    twice = draws.at(2)
+    np.testing.assert_array_equal(twice.noise_deviations, 2 * draws.noise_deviations)
+    kernels = blur_kernels(twice.blur_sigmas)
+    steps = np.arange(kernels.shape[1]) - kernels.shape[1] // 2
+    spreads = np.sqrt((kernels * steps**2).sum(1))
+    np.testing.assert_allclose(spreads, 2 * draws.blur_sigmas, rtol=0.01)

@@ -50,6 +50,8 @@ def require_supported(config: TrainConfig) -> None:
         faults.append(f"targets.offset_window={config.targets.offset_window} (it has gaussian)")
     if config.targets.offset_weight == "inverse_diagonal":
         faults.append("targets.offset_weight=inverse_diagonal (it has the others)")
+    if config.targets.heatmap_windows != "shared":
+        faults.append(f"targets.heatmap_windows={config.targets.heatmap_windows} (it has shared)")
     if faults:
         raise DataError(
             f"data.resident does not support {' and '.join(faults)}; change that, or set data.resident=false"
