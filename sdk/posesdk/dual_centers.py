@@ -18,6 +18,7 @@ from posesdk.spec import STRIDE, EdgeBackboneSpec, ModelSpec
 
 __all__ = [
     "LEVELS",
+    "RESIDUAL_STEP",
     "DualCenters",
     "level_channels",
     "pose_context",

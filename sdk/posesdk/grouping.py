@@ -14,6 +14,7 @@ from posesdk.oks import oks
 from posesdk.spec import STRIDE, ModelSpec
 
 __all__ = [
+    "SMALLEST_SCALE",
     "distinct_poses",
     "group_poses",
     "group_sigma",

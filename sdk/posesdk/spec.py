@@ -100,7 +100,6 @@ class HeadSpec(_Value):
     offsets: Literal["plain", "adaptive"] = "plain"
     adaptive_channels: PositiveInt = 15
     heatmap_blocks: Annotated[int, Field(ge=0)] = 0
-
     heatmap_channels: PositiveInt = 32
     offset_channels: PositiveInt = 256
     embedding: PositiveInt = 64

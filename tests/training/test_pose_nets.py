@@ -11,9 +11,10 @@ from posesdk.dual_centers import LEVELS, refine_poses
 from posesdk.dual_centers import pose_context as pose_context_on_the_device
 from posesdk.methods import method_of
 from posesdk.spec import EdgeBackboneSpec, ModelSpec, PoseNetsSpec
+from posesdk_training.losses.pose_nets import refinement_loss
 from posesdk_training.models.build import preset
 from posesdk_training.models.maps import DenseMaps
-from posesdk_training.models.pose_nets import PoseNets, pose_context, pose_scales, refined_poses
+from posesdk_training.models.pose_nets import PoseNets, pose_context, pose_scales
 
 K, PATCH = 17, 5
 NETS = PoseNetsSpec(encoder=6, hidden=(8, 7), refinement_hidden=(9, 6), refinement_head=5, embedding=4)
@@ -117,16 +118,17 @@ def test_no_gradient_leaves_the_pose_networks():
 
 def test_refinement_is_the_identity_at_the_start():
     poses, reading = torch.rand(4, K, 2) * 200, nets()(contexts(4))
-    assert torch.equal(refined_poses(poses, reading.residuals), poses)
+    np.testing.assert_array_equal(refine_poses(poses.numpy(), reading.residuals.detach().numpy()), poses.numpy())
 
 
-def test_residuals_are_tenths_of_the_scale_as_on_the_device():
+def test_device_moves_poses_by_the_residuals_that_are_learned():
+    """Residuals without a loss bring a pose onto its target, from a scale of 4 net px on."""
     torch.manual_seed(2)
-    poses, residuals = torch.rand(4, K, 2) * 200, torch.randn(4, K, 2)
-    expected = refine_poses(poses.numpy(), residuals.numpy())
-    np.testing.assert_allclose(refined_poses(poses, residuals).numpy(), expected, atol=1e-4)
-    line = torch.zeros(1, K, 2)  # scale 4
-    torch.testing.assert_close(refined_poses(line, torch.ones(1, K, 2)), torch.full((1, K, 2), 0.4))
+    for poses in (torch.rand(4, K, 2) * 200, torch.zeros(4, K, 2)):
+        steps, scales = torch.randn(4, K, 2), pose_scales(poses)[:, None, None]
+        used, targets = torch.ones(4, K, dtype=torch.bool), poses + scales * steps / 10
+        assert refinement_loss(steps, poses, targets, used) < 1e-8
+        np.testing.assert_allclose(refine_poses(poses.numpy(), steps.numpy()), targets.numpy(), atol=1e-4)
 
 
 def test_codes_have_length_one_and_confidences_lie_between_zero_and_one():

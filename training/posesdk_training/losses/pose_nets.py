@@ -11,12 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from posesdk.dual_centers import RESIDUAL_STEP
 from posesdk.spec import STRIDE
 from posesdk_training.data.batches import Batch
 from posesdk_training.losses.pose_samples import ImagePoses, PoseSamples, Seed, draw_samples
 from posesdk_training.models.dual_centers import DualCenters
 from posesdk_training.models.maps import DenseMaps
-from posesdk_training.models.pose_nets import RESIDUAL_UNIT, PoseReading, pose_scales
+from posesdk_training.models.pose_nets import PoseReading, pose_scales
 from posesdk_training.settings.learning import LossConfig
 
 __all__ = [
@@ -145,8 +146,8 @@ def refinement_loss(residuals: Tensor, poses: Tensor, targets: Tensor, used: Ten
     `residuals` (N, K, 2) are in tenths of the pose's scale; `poses` and `targets` (N, K, 2) in net px. A target further
     off than the pose's scale counts as one in the same direction at that distance.
     """
-    wanted = (targets - poses) / (RESIDUAL_UNIT * pose_scales(poses)[:, None, None])
-    farthest = FARTHEST / RESIDUAL_UNIT
+    wanted = (targets - poses) / (RESIDUAL_STEP * pose_scales(poses)[:, None, None])
+    farthest = FARTHEST / RESIDUAL_STEP
     wanted = wanted * (farthest / wanted.norm(dim=2, keepdim=True).clamp(min=farthest))
     squared = torch.where(used, (residuals - wanted).square().sum(dim=2), 0.0)
     return squared.sum() / used.sum().clamp(min=1)

@@ -12,18 +12,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from posesdk.grouping import SMALLEST_SCALE
 from posesdk.spec import STRIDE, ModelSpec, PoseNetsSpec
 from posesdk_training.models.adaptation import CELL_CENTER
 from posesdk_training.models.maps import DenseMaps
 
-__all__ = ["RESIDUAL_UNIT", "PoseNets", "PoseReading", "pose_context", "pose_scales", "refined_poses"]
+__all__ = ["PoseNets", "PoseReading", "pose_context", "pose_scales"]
 
-MIN_SCALE = 4.0
-"""Net px; a pose of less extent counts as that large."""
-RESIDUAL_UNIT = 0.1
-"""Of a pose's scale: what a residual of 1 moves a keypoint by."""
 POINT = 2
+"""Values of a keypoint's place at the end of its context."""
 UNIT_EPS = 1e-12
+"""Added to a squared length, so that a code of zeros has one."""
 
 
 class PoseReading(NamedTuple):
@@ -127,14 +126,9 @@ def _unit(code: Tensor) -> Tensor:
 
 
 def pose_scales(poses: Tensor) -> Tensor:
-    """Scale (N,) of poses (N, K, 2): square root of the area of the tight box, net px, at least 4."""
+    """Scale (N,) of poses (N, K, 2) in net px, as `posesdk.grouping.pose_scales`."""
     extent = poses.amax(dim=1) - poses.amin(dim=1)
-    return extent.prod(dim=1).sqrt().clamp(min=MIN_SCALE)
-
-
-def refined_poses(poses: Tensor, residuals: Tensor) -> Tensor:
-    """Poses (N, K, 2) in net px moved by residuals (N, K, 2) in tenths of their scale."""
-    return poses + RESIDUAL_UNIT * pose_scales(poses)[:, None, None] * residuals
+    return extent.prod(dim=1).sqrt().clamp(min=SMALLEST_SCALE)
 
 
 @torch.no_grad()
