@@ -6,21 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
-import numpy as np
 import pytest
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor
 from torch.nn import functional as F
-from typer.testing import CliRunner
 
-from posesdk.spec import EdgeBackboneSpec, HRNetSpec, ModelSpec, PoseNetsSpec
+from posesdk.spec import ModelSpec, PoseNetsSpec
 from posesdk_runtimes.errors import CheckpointError, DataError
 from posesdk_training.checkpoint import load_checkpoint
-from posesdk_training.cli import app
-from posesdk_training.config import TrainConfig, load_config
+from posesdk_training.config import TrainConfig
 from posesdk_training.data.batches import Batch
-from posesdk_training.evaluated_model import open_model
 from posesdk_training.losses.dense import dense_losses
 from posesdk_training.models.build import build_model
 from posesdk_training.models.stems import is_training_stem
@@ -30,7 +26,6 @@ from posesdk_training.run.resting import is_dense
 from posesdk_training.run.state import Run
 from posesdk_training.run.train_step import Stepper
 from posesdk_training.settings.learning import PhaseConfig
-from posesdk_training.settings.recipe import find_recipe
 from posesdk_training.train import fit, loaded_batches
 
 TinySet = tuple[Path, Path]
@@ -44,14 +39,6 @@ DEPLOYED_STEM = [branch | {"stem": "4x"} for branch in EVERYONE]
 DENSE = {"mixture": {"tiny": 1.0}, "sizes": {64: 1.0}, "adaptation": False}
 POSE_NETS = {"mixture": {"tiny": 1.0}, "sizes": {64: 1.0}, "dense": False}
 STAGES = ({"until": 0.5, **DENSE}, {**POSE_NETS, "learning_rate": 0.01})
-RECIPES = (
-    "dac-w32",
-    "dac-w48",
-    "dac-w32-crowdpose",
-    "dac-nano",
-    "dac-small",
-    "logocap-nano-dual",
-)
 
 
 @pytest.fixture
@@ -395,136 +382,6 @@ def test_dense_losses_of_all_branches_fall(configured, tmp_path: Path, centers: 
     for name in ("heatmap", "heatmap_8x", "heatmap_2x"):
         first, last = (sum(float(row[name]) for row in some) for some in (rows[:3], rows[-3:]))
         assert last < 0.9 * first, name
-
-
-@pytest.mark.parametrize("name", RECIPES)
-def test_recipe_takes_a_step_in_every_phase(name: str, tiny_set: TinySet, tmp_path: Path) -> None:
-    """With a network of the recipe's kind at tiny widths, on crops of one cell of the network's multiple."""
-    recipe = load_config(find_recipe(name))
-    tiny = HRNetSpec(channels=(4, 8, 16, 32), modules=(1, 1, 1), blocks=(1, 1, 1))
-    edge = EdgeBackboneSpec(stem=4, channels=(4, 8, 8, 8), blocks=(1, 1, 1, 1), neck=6)
-    heads = {"heatmap_channels": 4, "offset_channels": 4, "embedding": 2, "adaptive_channels": 2}
-    spec = recipe.model.model_copy(
-        update={
-            "backbone": tiny if isinstance(recipe.model.backbone, HRNetSpec) else edge,
-            "heads": recipe.model.heads.model_copy(update=heads),
-            "pose_nets": NETS,
-        }
-    )
-    tree = recipe.model_dump(exclude_unset=True)
-    for phase in tree["phases"]:
-        phase |= {"mixture": {"tiny": 1.0}, "sizes": {64: 1.0}}
-    sets = [{"name": "tiny", "annotations": tiny_set[0], "images": tiny_set[1]}]
-    precision = "bf16-mixed" if recipe.precision == "16-mixed" else recipe.precision  # a CPU has no other
-    data = {"sets": sets, "workers": 0}
-    config = TrainConfig.model_validate(
-        tree | {"model": spec.model_dump(), "data": data, "batch_size": 2, "precision": precision}
-    )
-    fabric = Fabric(accelerator="cpu", precision=config.precision)
-    run = Run(config, tmp_path, fabric)
-    run.module.train()
-    stepper = Stepper(run)
-    seen: set[str] = set()
-    for start in [0, *(math.ceil(phase.until * config.steps) for phase in config.phases[:-1])]:
-        run.step = start
-        figures = stepper.take(of_step(run))
-        assert all(map(math.isfinite, figures.values()))
-        seen |= figures.keys()
-    losses = {entry for entry in loss_names(config) if not entry.startswith("distilled")}
-    assert seen == {*losses, "learning_rate", "gradient_norm"}
-    assert len(losses) == (4 if name == "logocap-nano-dual" else 2 * 3 + 3)
-
-
-@pytest.mark.parametrize(
-    ("recipe", "photos", "epochs", "falls"),
-    [
-        ("dac-w32", 64115, (140, 20), ((90, 120), (12, 16))),
-        ("dac-w48", 64115, (140, 20), ((90, 120), (12, 16))),
-        ("dac-w32-crowdpose", 12000, (300, 20), ((200, 260), (12, 16))),
-    ],
-)
-def test_paper_size_recipe_follows_the_schedule_in_epochs(recipe: str, photos: int, epochs, falls) -> None:
-    config = load_config(find_recipe(recipe))
-    per_epoch = photos / 40  # images of a step, on all devices
-    assert config.batch_size * (8 if recipe == "dac-w48" else 4) == 40
-    assert config.steps == pytest.approx(sum(epochs) * per_epoch, abs=1)
-    begin = 0.0
-    for phase, length, own_falls in zip(config.phases, epochs, falls, strict=True):
-        assert phase.until * config.steps == pytest.approx((begin + length) * per_epoch, abs=1)
-        for fall in own_falls:
-            before, after = ((begin + fall + shift) * per_epoch for shift in (-0.1, 0.1))
-            rates = []
-            for step in (before, after):
-                place, length_in_steps, settings = config.schedule_at(int(step))
-                rates.append(sum(place >= round(m * length_in_steps) for m in settings.milestones))
-            assert rates[1] == rates[0] + 1
-        begin += length
-    assert config.loss.offset_factor == 0.03
-    assert [config.phases[0].dense, config.phases[1].dense] == [True, False]
-    assert (config.optimizer.kind, config.optimizer.learning_rate, config.optimizer.weight_decay) == ("adam", 1e-3, 0)
-
-
-@pytest.mark.parametrize(("recipe", "relative"), [("dac-nano", "logocap-nano"), ("dac-small", "logocap-small")])
-def test_edge_recipe_has_the_data_crops_and_budget_of_its_relative(recipe: str, relative: str) -> None:
-    ours, theirs = (load_config(find_recipe(name)) for name in (recipe, relative))
-    changed = {key for key, value in ours if value != getattr(theirs, key)}
-    assert changed == {"name", "model", "branches", "phases"}
-    assert ours.model.backbone == theirs.model.backbone
-    for phase, other in zip(ours.phases[:2], theirs.phases, strict=True):
-        assert (phase.mixture, phase.sizes, phase.learning_rate) == (other.mixture, other.sizes, other.learning_rate)
-    assert (ours.phases[2].dense, ours.phases[2].adaptation) == (False, True)
-
-
-def test_rows_of_the_ladder_are_switches_of_one_recipe() -> None:
-    dual = load_config(find_recipe("dac-nano"), ("branches=[4x]",))
-    single = load_config(find_recipe("dac-nano"), ("branches=[4x]", "model.centers=single"))
-    assert [branch.name for branch in dual.branches] == ["4x"]
-    assert (single.model.centers, single.model.center_count) == ("single", 1)
-    assert single.model.model_copy(update={"centers": "dual"}) == dual.model
-
-
-LADDER = ("none", "confidence", "similarity", "all")
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tiny_run: ModuleType, tiny_set: TinySet, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    model = tiny_run.TINY_SPEC.model_copy(update={"method": "dac", "centers": "dual", "pose_nets": NETS})
-    config = tiny_run.tiny_config(*tiny_set, model=model.model_dump(), steps=30, batch_size=4)
-    return fit(config, tmp_path_factory.mktemp("dac"), accelerator="cpu")
-
-
-def test_evaluation_goes_up_to_the_network_that_is_asked_for(checkpoint: Path, tiny_set: TinySet) -> None:
-    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
-    found, networks = {}, {}
-    for last in LADDER:
-        with open_model(checkpoint, device="cpu", pose_nets=last) as model:
-            nets = model.spec.pose_nets
-            networks[last] = (nets.confidence, nets.similarity, nets.refinement)
-            found[last] = model.detect(image)
-            initial = model.detect_initial(image)
-            assert len(initial.scores) == len(found["none"].scores)
-            np.testing.assert_allclose(initial.keypoints, found["none"].keypoints)
-    assert list(networks.values()) == [(n >= 1, n >= 2, n >= 3) for n in range(4)]
-    assert all(len(poses.scores) for poses in found.values())
-    with open_model(checkpoint, device="cpu") as model:
-        np.testing.assert_array_equal(model.detect(image).keypoints, found["all"].keypoints)
-    assert not np.array_equal(found["none"].scores[:1], found["confidence"].scores[:1])
-    assert not np.array_equal(found["similarity"].keypoints[:1], found["all"].keypoints[:1])
-
-
-def test_evaluation_of_networks_that_are_not_there_is_refused(checkpoint: Path, tiny_set: TinySet, tmp_path: Path):
-    places = ("--annotations", str(tiny_set[0]), "--images", str(tiny_set[1]), "--device", "cpu", "--limit", "1")
-    report, accuracy = tmp_path / "report.json", tmp_path / "accuracy.json"
-    files = ("--json", str(report), "--accuracy", str(accuracy))
-    done = CliRunner().invoke(app, ["evaluate", str(checkpoint), *places, "--pose-nets", "similarity", *files])
-    assert done.exit_code == 0, done.output
-    assert '"refinement": false' in report.read_text()
-    assert "pose networks confidence + similarity," in accuracy.read_text()
-    with (
-        pytest.raises(ValueError, match="has no pose networks"),
-        open_model("training/weights/logocap-small.safetensors", device="cpu", pose_nets="all"),
-    ):
-        pass
 
 
 @pytest.mark.parametrize(

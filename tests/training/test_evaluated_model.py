@@ -4,10 +4,12 @@ import math
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from posesdk.dual_centers import LEVELS, level_channels
 from posesdk.pipeline import Pipeline
 from posesdk.spec import PoseNetsSpec
+from posesdk_training.cli import app
 from posesdk_training.evaluated_model import open_model
 from posesdk_training.evaluation.predict import read_stored
 
@@ -64,6 +66,17 @@ def test_row_of_the_ladder_groups_scores_and_refines_by_its_networks_alone(last,
     np.testing.assert_allclose(found.keypoints, letterbox.to_image(poses[shown].astype(np.float32)), rtol=0, atol=1e-3)
 
 
+def test_model_is_measured_with_all_networks_and_its_initial_poses_without_any(tiny_dac_checkpoint, tiny_picture):
+    image = read_stored(tiny_picture)
+    found = {}
+    for last in ("none", "all", None):
+        with open_model(tiny_dac_checkpoint, device="cpu", pose_nets=last) as model:
+            found[last], initial = model.detect(image), model.detect_initial(image)
+        np.testing.assert_array_equal(initial.keypoints, found["none"].keypoints)
+    np.testing.assert_array_equal(found[None].keypoints, found["all"].keypoints)
+    assert not np.array_equal(found[None].keypoints[:1], found["none"].keypoints[:1])
+
+
 class _WithLevels:
     """A trunk of LOGO-CAP as one of DAC: with levels of features, which are not looked at without networks."""
 
@@ -99,3 +112,21 @@ def test_adaptation_of_a_model_without_one_cannot_be_switched(tiny_dac_checkpoin
         open_model(tiny_dac_checkpoint, device="cpu", adaptation="none"),
     ):
         pass
+
+
+def test_networks_of_a_model_without_them_cannot_be_switched(tiny_checkpoint):
+    with (
+        pytest.raises(ValueError, match="has no pose networks: it is a model of logocap"),
+        open_model(tiny_checkpoint, device="cpu", pose_nets="all"),
+    ):
+        pass
+
+
+def test_reports_say_which_networks_were_used(tiny_dac_checkpoint, tiny_set, tmp_path):
+    places = ("--annotations", str(tiny_set[0]), "--images", str(tiny_set[1]), "--device", "cpu", "--limit", "1")
+    report, accuracy = tmp_path / "report.json", tmp_path / "accuracy.json"
+    files = ("--json", str(report), "--accuracy", str(accuracy))
+    done = CliRunner().invoke(app, ["evaluate", str(tiny_dac_checkpoint), *places, "--pose-nets", "similarity", *files])
+    assert done.exit_code == 0, done.output
+    assert '"refinement": false' in report.read_text()
+    assert "pose networks confidence + similarity," in accuracy.read_text()
