@@ -42,6 +42,7 @@ def main() -> None:
 
 
 def stages(spec: ModelSpec, side: int, people: int) -> list[Callable[[], object]]:
+    """The work of each column, on maps of `side` cells a side."""
     rng = np.random.default_rng(0)
     maps, initial, outputs = random_maps(spec, side, rng), random_poses(spec, side, people, rng), {}
     outputs["similarity"] = random_looks(people, spec.pose_nets.embedding, rng)
@@ -59,6 +60,7 @@ def stages(spec: ModelSpec, side: int, people: int) -> list[Callable[[], object]
 
 
 def random_maps(spec: ModelSpec, side: int, rng: np.random.Generator) -> ImageMaps:
+    """Random maps whose finest level has `side` cells a side."""
     own = {
         f"level{r}": rng.normal(size=(side >> r, side >> r, depth)).astype(np.float32)
         for r, depth in enumerate(level_channels(spec))
@@ -78,6 +80,7 @@ def random_poses(spec: ModelSpec, side: int, people: int, rng: np.random.Generat
 
 
 def random_looks(people: int, depth: int, rng: np.random.Generator) -> FloatArray:
+    """(2 * people, depth) codes of length 1, both of a person the same."""
     looks = np.tile(rng.normal(size=(people, depth)), (2, 1))
     unit: FloatArray = (looks / np.linalg.norm(looks, axis=1, keepdims=True)).astype(np.float32)
     return unit
