@@ -85,12 +85,6 @@ def _random_model(spec):
     return model.eval()
 
 
-@pytest.fixture(scope="session")
-def random_model() -> Callable:
-    """`random_model(spec)`: a model of that specification that finds persons in any picture, always the same."""
-    return _random_model
-
-
 def _save_tiny(path: Path, **method) -> Path:
     """A checkpoint of a small model of `_random_model`; `method`: what its specification says of name and method."""
     pytest.importorskip("torch", reason="a checkpoint is made by torch")
