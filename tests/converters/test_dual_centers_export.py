@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from functools import cache
 from importlib.util import find_spec
 
 import numpy as np
@@ -17,7 +18,7 @@ from posesdk.verify import Gate, Reference
 from posesdk_converters.calibration import record_feeds
 from posesdk_converters.importers.bundle import import_bundle
 from posesdk_converters.nvidia.profiles import engine_recipes
-from posesdk_converters.portable import export_portable
+from posesdk_converters.onnx import export_adapt
 from posesdk_converters.products import float_reason
 from posesdk_converters.rendering.render import render_people
 from posesdk_converters.request import Request, check_request
@@ -80,6 +81,18 @@ def dac_mobile(dac):
     """The float32 variant of target mobile."""
     pytest.importorskip("litert_torch", reason="target mobile needs the [convert-mobile] extra")
     (variant,) = find_target("mobile").convert(dac, "fp32")
+    return variant
+
+
+@pytest.fixture(scope="module")
+def int8(dac):
+    """`int8(target)`: the variant in int8 of a target, made once."""
+
+    @cache
+    def variant(name):
+        (made,) = find_target(name).convert(dac, "int8")
+        return made
+
     return variant
 
 
@@ -182,10 +195,10 @@ def test_some_poses_of_two_centers_are_one_person(dac, photos):
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_int8_quantizes_the_trunk_and_no_more_than_the_weights_of_the_pose_networks(dac, photos, name):
+def test_int8_quantizes_the_trunk_and_no_more_than_the_weights_of_the_pose_networks(dac, int8, photos, name):
     # What int8 leaves is float16 for cuda; for CPUs and phones matrices have 8 bit.
     tolerance = {"cuda": 1e-3, "cpu": 0.05, "mobile": 0.05}.get(name, 1e-5)
-    (variant,) = find_target(name).convert(dac, "int8")
+    variant = int8(name)
     runtime = "onnxruntime" if "onnxruntime" in variant.runtime else variant.runtime[0]
     image, context = {"image": photos[2][None]}, {"context": dac.feeds.adapt[0]}
     wanted_maps, wanted = run(dac.graphs["trunk"], image), run(dac.graphs["adapt"], context)
@@ -247,8 +260,8 @@ def test_layers_are_ranked_where_only_the_trunk_has_any(dac):
     assert len(ranking) == len(layers_of(onnx.load(dac.graphs["trunk"])))
 
 
-def test_every_matrix_of_the_pose_networks_has_8_bit_on_cpus(dac):
-    (variant,) = find_target("cpu").convert(dac, "int8")
+def test_every_matrix_of_the_pose_networks_has_8_bit_on_cpus(dac, int8):
+    variant = int8("cpu")
     layers = [layer for layer in dac.model.pose_nets.modules() if isinstance(layer, torch.nn.Linear)]
     stored = re.findall(r'element_type="i8" shape="([0-9, ]+)"', (dac.folder / variant.adapt).read_text())
     sizes = sorted(int(np.prod(list(map(int, shape.split(","))))) for shape in stored)
@@ -256,10 +269,10 @@ def test_every_matrix_of_the_pose_networks_has_8_bit_on_cpus(dac):
 
 
 @mobile
-def test_every_matrix_of_the_pose_networks_has_8_bit_on_phones(dac):
+def test_every_matrix_of_the_pose_networks_has_8_bit_on_phones(dac, int8):
     from ai_edge_litert.interpreter import Interpreter
 
-    (variant,) = find_target("mobile").convert(dac, "int8")
+    variant = int8("mobile")
     layers = [layer for layer in dac.model.pose_nets.modules() if isinstance(layer, torch.nn.Linear)]
     details = Interpreter(str(dac.folder / variant.adapt)).get_tensor_details()
     sizes = sorted(int(np.prod(detail["shape"])) for detail in details if detail["dtype"] == np.int8)
@@ -316,7 +329,7 @@ def test_graph_gives_what_the_networks_that_are_there_say(dac, tmp_path, switche
     nets = dac.model.spec.pose_nets.model_copy(update=dict.fromkeys(switched_off, False))
     spec = dac.model.spec.model_copy(update={"pose_nets": nets})
     torch.manual_seed(0)
-    variant = export_portable(build_model(spec).eval(), tmp_path, input_size=(64, 64))
+    export_adapt(build_model(spec).eval(), tmp_path / "adapt.onnx")
     outputs = {"similarity": "similarity", "confidence": "confidence", "refinement": "residuals"}
     wanted = [output for name, output in outputs.items() if name not in switched_off]
-    assert [value.name for value in onnx.load(tmp_path / variant.adapt).graph.output] == wanted
+    assert [value.name for value in onnx.load(tmp_path / "adapt.onnx").graph.output] == wanted
