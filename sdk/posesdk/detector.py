@@ -58,7 +58,8 @@ class Detector:
     that is named is used, or DeviceUnavailableError, MissingDependencyError or ValueError is raised; "auto" may fall
     back, with a warning, and `info` says to what. Thresholds and `flip_test` of None are the model's own. `max_people`
     bounds how many people are found, and how many candidates of each kind of center are refined, and so the time of a
-    crowded frame. `threads` of None leaves their number to the runtime.
+    crowded frame; below 10 a model of method "dac" may miss its most confident person, whose center is not among the
+    strongest. `threads` of None leaves their number to the runtime.
     """
 
     __slots__ = ("_info", "_pipeline")
