@@ -1,11 +1,13 @@
 """The rows of Table 6 of DAC's paper, each as an evaluation of one checkpoint."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from posesdk import BundleError
 from posesdk.dual_centers import LEVELS, level_channels
 from posesdk.pipeline import Pipeline
 from posesdk.spec import PoseNetsSpec
@@ -111,6 +113,17 @@ def test_adaptation_of_a_model_without_one_cannot_be_switched(tiny_dac_checkpoin
         pytest.raises(ValueError, match="no adaptation: it is a model of dac"),
         open_model(tiny_dac_checkpoint, device="cpu", adaptation="none"),
     ):
+        pass
+
+
+def test_a_shipped_model_is_measured_by_its_name():
+    with open_model(Path("dac-nano"), runtime="onnxruntime", device="cpu") as model:
+        assert (model.name, model.pipeline.spec.method) == ("dac-nano", "dac")
+
+
+def test_what_is_neither_a_file_nor_a_shipped_model_is_refused_with_those_that_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BundleError, match=r"cannot open bundle dac-nan: .* it has dac-nano, "), open_model("dac-nan"):
         pass
 
 

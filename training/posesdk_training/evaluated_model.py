@@ -17,6 +17,7 @@ from posesdk.methods import method_of
 from posesdk.pipeline import Estimate, Pipeline, open_pipeline
 from posesdk.poses import Poses
 from posesdk.preprocess import make_letterbox
+from posesdk.shipped import find_bundle
 from posesdk.spec import ModelSpec
 from posesdk.variants import select_variant
 from posesdk_training.checkpoint import load_model
@@ -116,9 +117,10 @@ def open_model(
 ) -> Iterator[EvaluatedModel]:
     """Opens a checkpoint (`.safetensors`, run by torch) or a variant of a bundle; what is None is the model's own.
 
-    Nothing falls back to another device than the one that is chosen first. With several `scales`, poses of all input
-    sizes are merged. Raises ValueError for a runtime, precision, adaptation level, network or scale that the file
-    cannot be run with, and the errors of `load_model`, `select_variant` and `open_pipeline`.
+    What is no file may be the name of a model that ships. Nothing falls back to another device than the one that is
+    chosen first. With several `scales`, poses of all input sizes are merged. Raises ValueError for a runtime,
+    precision, adaptation level, network or scale that the file cannot be run with, and the errors of `load_model`,
+    `find_bundle`, `select_variant` and `open_pipeline`.
     """
     if Path(path).suffix == ".safetensors":
         model = _open_checkpoint(path, runtime, device, precision)
@@ -146,7 +148,7 @@ def _open_checkpoint(path: str | os.PathLike[str], runtime: str, device: str, pr
 
 
 def _open_variant(path: str | os.PathLike[str], runtime: str, device: str, precision: str) -> EvaluatedModel:
-    bundle = open_bundle(path)
+    bundle = open_bundle(path if os.path.exists(path) else find_bundle(os.fspath(path)))
     chosen = select_variant(bundle.manifest, runtime, device, precision)[0]
     pipeline = open_pipeline(bundle, chosen)
     variant = chosen.variant

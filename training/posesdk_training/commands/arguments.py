@@ -14,7 +14,7 @@ __all__ = ["Accelerator", "Config", "Device", "Images", "Limit", "Model", "Overr
 Config = Annotated[str, typer.Argument(help="A YAML configuration, or the name of a shipped recipe.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="Override, as section.key=value.")]
 Accelerator = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-Model = Annotated[Path, typer.Argument(help="A checkpoint (.safetensors) or a bundle.")]
+Model = Annotated[Path, typer.Argument(help="A checkpoint (.safetensors), a bundle, or the name of a shipped model.")]
 RuntimeName = Annotated[str, typer.Option(help="auto, torch (checkpoints), onnxruntime, openvino, ...")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda:0, ...")]
 Images = Annotated[Path, typer.Option(help="Folder of the annotated images.")]
