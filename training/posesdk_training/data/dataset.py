@@ -30,7 +30,7 @@ from posesdk_training.data.photos import Photo, PhotoReader
 from posesdk_training.data.placed_persons import PlacedPersons, place_persons
 from posesdk_training.data.stage_clock import StageClock
 from posesdk_training.data.targets import encode_dense, net_to_cells
-from posesdk_training.data.views import enlarged, fields_of_view, filled_up, shrunk, zoomed
+from posesdk_training.data.views import enlarged, fields_of_view, filled_up, finest_scale, shrunk, zoomed
 from posesdk_training.settings.branches import BranchConfig
 
 __all__ = ["KeypointDataset"]
@@ -129,7 +129,7 @@ class KeypointDataset(Dataset[dict[str, Any]]):
     ) -> _Scene:
         """The photo as the branch of the highest resolution sees it."""
         config = self._config.augment
-        resolution = max(1, *(int(branch.input_scale) for branch in branches))
+        resolution = finest_scale(branches)
         finest = enlarged(placement, resolution)
         record = photo.record
         pixels = warp_image(photo.image, finest, config.border)

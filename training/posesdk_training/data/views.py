@@ -16,9 +16,20 @@ from numpy.typing import NDArray
 from posesdk_training.data.augment import Placement
 from posesdk_training.settings.branches import BranchConfig, BranchName
 
-__all__ = ["View", "enlarged", "fields_of_view", "filled_up", "shrunk", "zoomed"]
+__all__ = [
+    "View",
+    "enlarged",
+    "enlarged_matrix",
+    "fields_of_view",
+    "filled_up",
+    "finest_scale",
+    "shrunk",
+    "zoomed",
+    "zoomed_matrix",
+]
 
 Image = NDArray[np.uint8]
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,20 +61,34 @@ def fields_of_view(branches: Sequence[BranchConfig]) -> tuple[tuple[BranchConfig
     return tuple(tuple(branch for branch in branches if branch.zoom == zoom) for zoom in zooms)
 
 
+def finest_scale(branches: Sequence[BranchConfig]) -> int:
+    """The side at which branches with one field of view are rendered, over that of the sample."""
+    return max(1, *(int(branch.input_scale) for branch in branches))
+
+
 def zoomed(placement: Placement, zoom: float) -> Placement:
     """A crop about the same middle, of as many net px, whose side is `zoom` times as long in the photo."""
+    return replace(placement, matrix=zoomed_matrix(placement.matrix, zoom, placement.size))
+
+
+def zoomed_matrix(matrix: Floats, zoom: float, size: int) -> Floats:
+    """Matrices (..., 2, 3) orig px to net px of crops of side `size`, of which `zoomed` tells, flipped or not."""
     if zoom == 1:
-        return placement
-    middle = (placement.size - 1) / 2
-    return replace(placement, matrix=placement.matrix / zoom + np.array([[0, 0, middle * (1 - 1 / zoom)]]))
+        return matrix
+    middle = (size - 1) / 2
+    return np.asarray(matrix / zoom + np.array([[0, 0, middle * (1 - 1 / zoom)]]))
 
 
 def enlarged(placement: Placement, factor: float) -> Placement:
     """The same crop in `factor` times as many net px a side: X + 1/2 becomes factor (X + 1/2)."""
+    return replace(placement, matrix=enlarged_matrix(placement.matrix, factor), size=round(factor * placement.size))
+
+
+def enlarged_matrix(matrix: Floats, factor: float) -> Floats:
+    """Matrices (..., 2, 3) orig px to net px of crops of which `enlarged` tells, flipped or not."""
     if factor == 1:
-        return placement
-    matrix = factor * placement.matrix + np.array([[0, 0, (factor - 1) / 2]])
-    return replace(placement, matrix=matrix, size=round(factor * placement.size))
+        return matrix
+    return np.asarray(factor * matrix + np.array([[0, 0, (factor - 1) / 2]]))
 
 
 def shrunk(pixels: Image, side: int) -> Image:

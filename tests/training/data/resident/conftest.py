@@ -13,6 +13,7 @@ from posesdk_training.data.anatomical_centers import center_rules, labelled_chan
 from posesdk_training.data.coco import load_keypoint_set
 from posesdk_training.data.resident.batches import ResidentBatches, SetRules
 from posesdk_training.data.resident.photos import folder_sources
+from posesdk_training.data.resident.source import smallest_crop
 from posesdk_training.data.resident.store import load_store
 
 SIZES = ((150, 200), (97, 64), (320, 240), (224, 224))
@@ -101,9 +102,8 @@ def open_batches():
     def make(config, **where):
         sets = [load_keypoint_set(entry, config.model.skeleton) for entry in config.data.sets]
         names = [entry.name for entry in config.data.sets]
-        smallest = min(min(phase.sizes) for phase in config.phases)
         sources = [s for index, entry in enumerate(sets) for s in folder_sources(entry, index)]
-        store = load_store(sources, names, smallest_crop=smallest, device=torch.device("cpu"))
+        store = load_store(sources, names, smallest_crop=smallest_crop(config), device=torch.device("cpu"))
         centers = center_rules(config.model.skeleton) if config.model.centers == "dual" else None
         rules = tuple(
             SetRules(labelled_channels(entry.annotated, centers), entry.config.supervised_window) for entry in sets

@@ -152,3 +152,66 @@ def test_pixels_are_those_of_the_loader(make_config, both, size, border):
     assert given.images.dtype == expected.images.dtype
     assert expected.images.float().std() > 20
     assert pixel_error(expected, given).max() < 1.0
+
+
+RANGES = {"8x": {"area_range": [0, 5000]}, "2x": {"area_range": [5000, None]}}
+
+
+def among(**changes):
+    """Three branches, those beside 4x with ranges of areas and more settings."""
+    return ["4x", *({"name": name, **limits, **changes} for name, limits in RANGES.items())]
+
+
+BRANCHES = {
+    "defaults": ["8x", "4x", "2x"],
+    "ranges": among(),
+    "zoom": ["4x", {"name": "8x", "zoom": 2.0, **RANGES["8x"]}, {"name": "2x", "zoom": 0.5, **RANGES["2x"]}],
+    "kernels": among(keypoint_sigma=1.2, center_sigma=5),
+    "one stem": among(stem="4x"),
+    "own cells": among(stem="4x", cells="own"),
+}
+
+
+@pytest.mark.parametrize("branches", BRANCHES.values(), ids=BRANCHES)
+@pytest.mark.parametrize("model", [ModelSpec(name="tiny"), DUAL], ids=["one center", "two centers"])
+def test_views_of_branches_are_those_of_the_loader(make_config, both, branches, model):
+    base = make_config(branches=branches, model=model)
+    config = base.model_copy(update={"augment": base.augment.model_copy(update={"border": (9, 120, 250)})})
+    size = 160 if branches == BRANCHES["one stem"] else 128  # half of 160 has to be filled up
+    expected, given = both(config, size)
+    assert pixel_error(expected, given).max() < 1.0
+    np.testing.assert_allclose(given.heatmaps, expected.heatmaps, **HALF)
+    assert [(view.branch, view.weight) for view in given.views] == [(v.branch, v.weight) for v in expected.views]
+    for wanted, view in zip(expected.views, given.views, strict=True):
+        assert view.images.shape == wanted.images.shape
+        assert view.images.dtype == wanted.images.dtype
+        assert wanted.images.float().std() > 20
+        assert pixel_error(wanted, view).max() < 1.0
+        np.testing.assert_allclose(view.heatmaps, wanted.heatmaps, **HALF)
+        np.testing.assert_allclose(view.offset_weights, wanted.offset_weights, rtol=1e-4)
+        looked_at = wanted.offset_weights > 0
+        assert looked_at.sum() > 1000
+        np.testing.assert_allclose(view.offsets[looked_at], wanted.offsets[looked_at], **HALF)
+        assert view.heatmap_weights.shape == wanted.heatmap_weights.shape
+        assert (view.heatmap_weights != wanted.heatmap_weights).float().mean() < 0.03  # borders of regions, see above
+
+
+@pytest.mark.parametrize("branches", [BRANCHES[name] for name in ("ranges", "zoom", "own cells")])
+@pytest.mark.parametrize("model", [ModelSpec(name="tiny"), DUAL], ids=["one center", "two centers"])
+def test_persons_out_of_range_are_blanked_as_by_the_loader(make_config, both, branches, model):
+    """Of photos without masked regions, all weights."""
+    config = without_regions(make_config(branches=branches, model=model))
+    expected, given = both(config)
+    for wanted, view in zip(expected.views, given.views, strict=True):
+        weights = wanted.heatmap_weights.numpy()
+        assert 0.02 < (weights == 0).mean() < 0.9
+        assert (weights[:, 0] != weights[:, 1]).any()  # windows of persons who are learned
+        np.testing.assert_array_equal(view.heatmap_weights.numpy(), weights)
+
+
+def without_regions(config):
+    (entry,) = config.data.sets
+    tree = json.loads(entry.annotations.read_text())
+    tree["annotations"] = [annotation for annotation in tree["annotations"] if annotation["id"] < 100]
+    entry.annotations.write_text(json.dumps(tree))
+    return config

@@ -1,6 +1,6 @@
 """Photometric augmentation of a whole batch, by the laws of `augment.jitter_colors`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,8 +11,6 @@ from torch.nn import functional as F
 __all__ = ["ColorDraws", "blur_kernels", "draw_colors", "jitter"]
 
 Floats = NDArray[np.float64]
-BLUR_RADIUS = 5
-"""Of the widest blur, sigma 1.3."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +28,14 @@ class ColorDraws:
     blur_sigmas: Floats
     noisy: NDArray[np.int64]
     noise_deviations: Floats
+
+    def at(self, resolution: int) -> "ColorDraws":
+        """The same for crops of `resolution` times the px a side: what they are once averaged down is as it was."""
+        return replace(
+            self,
+            blur_sigmas=resolution * self.blur_sigmas,
+            noise_deviations=resolution * self.noise_deviations,
+        )
 
 
 def draw_colors(rng: np.random.Generator, number: int) -> ColorDraws:
@@ -62,9 +68,10 @@ def draw_colors(rng: np.random.Generator, number: int) -> ColorDraws:
 
 
 def blur_kernels(sigmas: Floats) -> Floats:
-    """(b, 2 * BLUR_RADIUS + 1) normalised Gaussians, as wide as OpenCV makes them for float pictures."""
-    steps = np.arange(-BLUR_RADIUS, BLUR_RADIUS + 1)
+    """(b, 2r + 1) normalised Gaussians, each as wide as OpenCV makes it for float pictures, the widest of radius r."""
     radii = (np.round(sigmas * 8 + 1).astype(np.int64) | 1) // 2
+    widest = radii.max(initial=0)
+    steps = np.arange(-widest, widest + 1)
     weights = np.exp(-(steps**2) / (2 * sigmas[:, None] ** 2)) * (np.abs(steps) <= radii[:, None])
     return np.asarray(weights / weights.sum(1, keepdims=True), np.float64)
 

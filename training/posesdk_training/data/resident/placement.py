@@ -1,6 +1,6 @@
 """Random crops for a whole batch at once, by the laws of `augment.sample_placement`; on the host."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from posesdk_training.data.augment import Placement
 from posesdk_training.data.resident.photos import LEVELS, reduction
 from posesdk_training.data.resident.store import PersonTable, PhotoTable, ResidentStore
+from posesdk_training.data.views import enlarged_matrix, zoomed_matrix
 from posesdk_training.settings.samples import AugmentConfig, CropConfig
 
 __all__ = ["Crops", "crops_of", "sample_crops"]
@@ -27,6 +28,16 @@ class Crops:
     flips: NDArray[np.bool_]
     scales: Floats
     size: int
+
+    def zoomed(self, zoom: float) -> "Crops":
+        """As `views.zoomed`, all of them."""
+        matrices = zoomed_matrix(self.matrices, zoom, self.size)
+        return replace(self, matrices=matrices, scales=self.scales / zoom)
+
+    def enlarged(self, factor: float) -> "Crops":
+        """As `views.enlarged`, all of them."""
+        matrices = enlarged_matrix(self.matrices, factor)
+        return replace(self, matrices=matrices, scales=self.scales * factor, size=round(factor * self.size))
 
     def sources(self, table: PhotoTable) -> tuple[NDArray[np.int64], Floats]:
         """Where each crop's pixels come from: (B, 3) start, width, height of a level; (B, 2, 3) net px to its px."""

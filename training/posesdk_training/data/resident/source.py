@@ -11,9 +11,10 @@ from posesdk_training.data.resident.batches import ResidentBatches, SetRules, re
 from posesdk_training.data.resident.pack import PackedSets, read_packs
 from posesdk_training.data.resident.photos import PhotoSource, folder_sources
 from posesdk_training.data.resident.store import load_store
+from posesdk_training.data.views import fields_of_view, finest_scale
 from posesdk_training.settings.data import DatasetConfig
 
-__all__ = ["resident_batches"]
+__all__ = ["resident_batches", "smallest_crop"]
 
 
 def resident_batches(
@@ -31,9 +32,15 @@ def resident_batches(
     if missing := sorted(used - present):
         where = f"packs {', '.join(map(str, config.data.pack))}" if config.data.pack else "folders"
         raise DataError(f"the {where} hold no photos of the data sets {', '.join(missing)}, which the phases draw from")
-    sizes = [size for phase in config.phases for size, share in phase.sizes.items() if share > 0]
-    store = load_store(sources, names, smallest_crop=min(sizes), device=device)
+    store = load_store(sources, names, smallest_crop=smallest_crop(config), device=device)
     return ResidentBatches(config, store, rules, start=start, rank=rank, world=world)
+
+
+def smallest_crop(config: TrainConfig) -> int:
+    """The side, net px, in which photos are shown the smallest; a branch with a zoom shows more of them in its side."""
+    sizes = [size for phase in config.phases for size, share in phase.sizes.items() if share > 0]
+    finest = min(finest_scale(branches) / branches[0].zoom for branches in fields_of_view(config.branches))
+    return int(finest * min(sizes))
 
 
 def _from_folders(config: TrainConfig, used: set[str]) -> tuple[list[PhotoSource], tuple[SetRules, ...]]:

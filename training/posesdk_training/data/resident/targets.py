@@ -1,6 +1,7 @@
 """Dense targets of a whole batch at once, equal to those of `posesdk_training.data.targets`."""
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -14,11 +15,18 @@ __all__ = ["dense_targets", "supervised_cells"]
 CELL_CENTER = (STRIDE - 1) / 2
 
 
-def dense_targets(persons: CropPersons, side: int, config: TargetConfig) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def dense_targets(
+    persons: CropPersons, side: int, config: TargetConfig, ignored: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Heatmaps (B, K+Q, h, h), their weights (B, 1, h, h), offsets and their weights (B, 2KQ, h, h); h = `side`.
 
-    With two centers, some of which may be unknown, there are weights for every channel.
+    Persons `ignored` (B, P) are not drawn, and no negatives. With them, and with two centers, some of which may be
+    unknown, there are weights for every channel.
     """
+    blanks = _blanks(persons, side, ignored)
+    if ignored is not None:
+        learned = persons.exists & ~ignored
+        persons = replace(persons, exists=learned, has_center=persons.has_center & learned[..., None])
     keypoints = (persons.keypoints[..., :2] - CELL_CENTER) / STRIDE
     centers = (persons.centers - CELL_CENTER) / STRIDE
     visible = (persons.keypoints[..., 2] > 0) & persons.exists[..., None]
@@ -30,7 +38,6 @@ def dense_targets(persons: CropPersons, side: int, config: TargetConfig) -> tupl
     spread = torch.cat(
         [sigmas[..., None].expand_as(visible), center_sigmas[..., None].expand_as(persons.has_center)], dim=2
     )
-    blanks = _blanks(keypoints, visible, persons.unknown, side) if centers.shape[2] > 1 else None
     heatmaps, weights = _heatmaps(points, drawn, spread, side=side, background=config.background_weight, blanks=blanks)
     offsets, offset_weights = zip(
         *(
@@ -42,13 +49,42 @@ def dense_targets(persons: CropPersons, side: int, config: TargetConfig) -> tupl
     return heatmaps, weights, torch.cat(offsets, dim=1), torch.cat(offset_weights, dim=1)
 
 
-def _blanks(keypoints: Tensor, visible: Tensor, unknown: Tensor, side: int) -> Tensor:
+def _blanks(persons: CropPersons, side: int, ignored: Tensor | None) -> Tensor | None:
+    """What is not known, (B, n, h, w) true for the last n channels: with `ignored` all, with two centers these.
+
+    All channels in the boxes of persons ignored, and the unknown centers of everybody.
+    """
+    of_centers = _unknown_centers(persons, side) if persons.centers.shape[2] > 1 else None
+    if ignored is None:
+        return of_centers
+    boxes = (persons.boxes - CELL_CENTER) / STRIDE
+    columns, rows = _spans(boxes[..., :2], boxes[..., 2:], side)
+    of_persons = _covered(rows & (ignored & persons.exists)[..., None], columns)[:, None]
+    channels = persons.keypoints.shape[2] + persons.centers.shape[2]
+    if of_centers is None:
+        return of_persons.expand(-1, channels, -1, -1)
+    of_keypoints = of_persons.expand(-1, persons.keypoints.shape[2], -1, -1)
+    return torch.cat([of_keypoints, of_persons | of_centers], dim=1)
+
+
+def _unknown_centers(persons: CropPersons, side: int) -> Tensor:
     """(B, Q, h, w) true in the boxes around the labelled keypoints of persons who miss that center."""
-    steps = torch.arange(side, device=keypoints.device, dtype=torch.float32)
-    low = torch.where(visible[..., None], keypoints, torch.inf).amin(2).floor()  # (B, P, 2)
-    high = torch.where(visible[..., None], keypoints, -torch.inf).amax(2).ceil()
-    columns, rows = ((steps >= low[..., axis, None]) & (steps <= high[..., axis, None]) for axis in (0, 1))
-    return torch.stack([_covered(rows & missing[..., None], columns) for missing in unknown.unbind(2)], dim=1)
+    keypoints = (persons.keypoints[..., :2] - CELL_CENTER) / STRIDE
+    labelled = ((persons.keypoints[..., 2] > 0) & persons.exists[..., None])[..., None]
+    low, high = (
+        torch.where(labelled, keypoints, torch.inf).amin(2),
+        torch.where(labelled, keypoints, -torch.inf).amax(2),
+    )
+    columns, rows = _spans(low, high, side)
+    return torch.stack([_covered(rows & missing[..., None], columns) for missing in persons.unknown.unbind(2)], dim=1)
+
+
+def _spans(low: Tensor, high: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """Columns and rows (B, P, h) of the cells that boxes from `low` to `high` (B, P, 2) touch."""
+    steps = torch.arange(side, device=low.device, dtype=torch.float32)
+    first, last = low.floor(), high.ceil()
+    columns, rows = ((steps >= first[..., axis, None]) & (steps <= last[..., axis, None]) for axis in (0, 1))
+    return columns, rows
 
 
 def _sigmas(sizes: Tensor, fixed: float, per_size: float | None, limits: tuple[float, float]) -> Tensor:
@@ -64,7 +100,7 @@ def _heatmaps(
 ) -> tuple[Tensor, Tensor]:
     """Gaussians around points (B, P, C, 2) in cells, the highest of a channel's persons in every cell.
 
-    Of `blanks` (B, Q, h, w), cells of the last channels, those count that no window of their channel covers.
+    Of `blanks` (B, n, h, w), cells of the last n channels, those count that no window of their channel covers.
     """
     on_map = ((points > -1) & (points < side)).all(-1)  # cells are cut off towards zero
     steps = torch.arange(side, device=points.device, dtype=torch.float32)
@@ -92,11 +128,9 @@ def _heatmaps(
 def _without(weights: Tensor, blanks: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Weights (B, 1, h, w) for C channels, 0 in the blanks of the last ones beside their windows (B, P, C, h or w)."""
     channels, last = rows.shape[2], blanks.shape[1]
-    known = torch.stack(
-        [_covered(rows[:, :, channel], columns[:, :, channel]) for channel in range(channels - last, channels)], dim=1
-    )
-    of_centers = weights * (known | ~blanks)
-    return torch.cat([weights.expand(-1, channels - last, -1, -1), of_centers], dim=1)
+    own_rows, own_columns = (value[:, :, channels - last :].transpose(1, 2).flatten(0, 1) for value in (rows, columns))
+    known = _covered(own_rows, own_columns).view(blanks.shape)
+    return torch.cat([weights.expand(-1, channels - last, -1, -1), weights * (known | ~blanks)], dim=1)
 
 
 def _covered(rows: Tensor, columns: Tensor) -> Tensor:

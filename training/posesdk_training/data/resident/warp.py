@@ -6,6 +6,9 @@ from torch.nn import functional as F
 
 __all__ = ["cell_mask", "sample_pixels"]
 
+PIECE = 2**23
+"""Net px that are sampled at once; each takes nine times the memory of its result meanwhile."""
+
 
 def sample_pixels(
     pixels: Tensor, sources: Tensor, matrices: Tensor, *, size: int, border: tuple[int, int, int]
@@ -15,12 +18,21 @@ def sample_pixels(
     `pixels` (n,) int32 of four bytes each; `sources` (B, 3) int64 start, width and height of each crop's photo in it;
     `matrices` (B, 2, 3) net px to that photo's px.
     """
-    x, y = _positions(matrices, size)
+    result = torch.zeros(len(sources), size, size, 4, device=pixels.device)
+    number = max(1, PIECE // size**2)
+    pieces = (torch.split(value, number) for value in (sources, matrices, result))
+    for of_photo, to_photo, piece in zip(*pieces, strict=True):
+        _sample(pixels, of_photo, to_photo, result=piece, border=border)
+    return result
+
+
+def _sample(pixels: Tensor, sources: Tensor, matrices: Tensor, *, result: Tensor, border: tuple[int, int, int]) -> None:
+    """Adds to `result` (b, S, S, 4) what `sample_pixels` tells of."""
+    x, y = _positions(matrices, result.shape[1])
     start, width, height = (column[:, None, None] for column in sources.unbind(1))
     left, across, near_x, far_x = _taps(x, width)
     top, down, near_y, far_y = _taps(y, height)
     index = torch.addcmul(start + left, top, width)  # of the upper left pixel
-    result = torch.zeros(*x.shape, 4, device=pixels.device)
     for step, weight in (
         (None, near_y * near_x),
         (across, near_y * far_x),
@@ -34,7 +46,6 @@ def sample_pixels(
         outside = torch.tensor([*reversed(border), 0], dtype=torch.float32).to(pixels.device, non_blocking=True)
         inside = (near_x + far_x) * (near_y + far_y)
         result.addcmul_((1 - inside)[..., None], outside)
-    return result
 
 
 def _positions(matrices: Tensor, size: int) -> tuple[Tensor, Tensor]:
