@@ -10,9 +10,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from posesdk.spec import ModelSpec
 from posesdk_runtimes.errors import DataError
+from posesdk_training.config import load_config
 from posesdk_training.data.resident import store as store_module
+from posesdk_training.data.resident.batches import require_supported
 from posesdk_training.data.resident.color import ColorDraws, blur_kernels, draw_colors, jitter
-from posesdk_training.data.resident.source import resident_batches
+from posesdk_training.data.resident.source import resident_batches, smallest_crop
+from posesdk_training.settings.branches import BranchConfig
+from posesdk_training.settings.recipe import find_recipe
 from posesdk_training.train import fit
 
 CPU = torch.device("cpu")
@@ -117,6 +121,24 @@ REFUSED = {
 def test_options_that_it_does_not_have_are_named(make_config, option):
     with pytest.raises(DataError, match=option):
         resident_batches(make_config(**REFUSED[option]), CPU)
+
+
+@pytest.mark.parametrize("recipe", ["logocap-nano", "logocap-small", "dac-nano", "dac-small"])
+def test_recipes_of_small_models_can_be_trained_on_resident_data(recipe):
+    require_supported(load_config(find_recipe(recipe)))
+
+
+def test_photos_are_kept_as_reduced_as_the_widest_view_asks_for(make_config):
+    base = make_config()
+
+    def kept(*branches):
+        chosen = tuple(BranchConfig.model_validate(branch) for branch in branches)
+        return smallest_crop(base.model_copy(update={"branches": chosen}))
+
+    for name, side in (("8x", 256), ("2x", 128)):
+        assert kept("4x", name) == side
+        assert kept("4x", {"name": name, "zoom": 4.0}) == side // 4
+        assert kept("4x", {"name": name, "zoom": 0.5}) == 128
 
 
 def test_colors_change_as_the_formulas_say():
