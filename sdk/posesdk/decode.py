@@ -89,7 +89,7 @@ def upsample(maps: FloatArray) -> FloatArray:
 
 
 def decode_center_offset(heatmaps: FloatArray, offsets: FloatArray, spec: ModelSpec) -> InitialPoses:
-    """Initial poses of the best centers: of each of the Q kinds at most `max_people`, of at least `center_threshold`.
+    """Initial poses of the best centers: of each of the Q kinds the best, of at least `center_threshold`.
 
     `heatmaps` (K+Q, h, w) with the center maps last, `offsets` (2KQ, h, w) in cells, for each kind of center x0, y0,
     x1, y1, ...; an offset is center minus keypoint and is read at the cell that contains the center. Where no center of
@@ -134,7 +134,7 @@ def _find_centers(center_maps: FloatArray, spec: ModelSpec) -> tuple[IndexArray,
 
 
 def _find_maxima(center_map: FloatArray, spec: ModelSpec) -> IndexArray:
-    """Flat indices of the `max_people` highest local maxima (3x3) of a map, highest first, ties in reading order."""
+    """Flat indices of the `most_candidates` highest local maxima (3x3) of a map, highest first, ties in their order."""
     # A pixel below 0 is no peak, so the largest neighbour decides alone, without the clamp at 0.
     peaks = center_map == cv2.dilate(center_map, np.ones((3, 3), np.uint8))
     if spec.frame == "consistent":
@@ -142,7 +142,7 @@ def _find_maxima(center_map: FloatArray, spec: ModelSpec) -> IndexArray:
         peaks[:, [0, -1]] = False
     candidates = np.flatnonzero(peaks & (center_map > 0) & (center_map >= spec.decode.center_threshold))
     order = np.argsort(-center_map.ravel()[candidates], kind="stable")
-    return candidates[order[: spec.decode.max_people]]
+    return candidates[order[: spec.most_candidates]]
 
 
 def suppress_poses(keypoints: FloatArray, scores: FloatArray, decode_spec: DecodeSpec) -> NDArray[np.intp]:

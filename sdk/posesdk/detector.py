@@ -57,9 +57,8 @@ class Detector:
     ("onnxruntime", "openvino", ...), `precision` ("fp32", "fp16", "int8", ...) or `variant` (its name in the bundle)
     that is named is used, or DeviceUnavailableError, MissingDependencyError or ValueError is raised; "auto" may fall
     back, with a warning, and `info` says to what. Thresholds and `flip_test` of None are the model's own. `max_people`
-    bounds how many people are found, and how many candidates of each kind of center are refined, and so the time of a
-    crowded frame; below 10 a model of method "dac" may miss its most confident person, whose center is not among the
-    strongest. `threads` of None leaves their number to the runtime.
+    bounds how many people are found, and how many candidates of each kind of center are refined (of a model of method
+    "dac" at least 10), and so the time of a crowded frame. `threads` of None leaves their number to the runtime.
     """
 
     __slots__ = ("_info", "_pipeline")

@@ -37,6 +37,8 @@ Side = Annotated[int, Field(gt=0, le=8192)]
 
 STRIDE = 4
 """Net pixels per map cell, of every model."""
+LEAST_CANDIDATES = 10
+"""Of each kind of center, for a network that scores poses: on coco_eval, fewer lose the best person of some photos."""
 
 
 class _Value(BaseModel):
@@ -110,7 +112,7 @@ class HeadSpec(_Value):
 class DecodeSpec(_Value):
     """Center-offset decode and selection of poses.
 
-    At most `max_people` are found, of as many candidates of each kind of center: a person may be seen from one alone.
+    At most `max_people` are found, of at least as many candidates of each kind of center (`ModelSpec.most_candidates`).
     A model whose skeleton has another number of keypoints than COCO's 17 takes as many `nms_keypoints` in proportion
     where they are not given: 7 of 14.
     """
@@ -211,6 +213,15 @@ class ModelSpec(_Value):
     def center_count(self) -> int:
         """Number of centers a person Q."""
         return 2 if self.centers == "dual" else 1
+
+    @property
+    def most_candidates(self) -> int:
+        """Candidates of each kind of center: as many as people, but enough for a network that scores poses to choose.
+
+        The most confident pose need not be that of the strongest center.
+        """
+        people = self.decode.max_people
+        return max(people, LEAST_CANDIDATES) if self.method == "dac" and self.pose_nets.confidence else people
 
     @property
     def stride(self) -> int:

@@ -234,12 +234,26 @@ def test_adaptation_finds_a_person_seen_from_both_centers_once(level, flip_test)
     np.testing.assert_allclose(found.scores, found.keypoint_scores.mean(axis=1), rtol=1e-6)
 
 
-def test_both_centers_give_max_people_candidates_and_max_people_are_found():
-    for method in ("dac", "logocap"):
-        pipeline = _pipeline(_spec(method, max_people=1))
-        found = pipeline.run(_picture(BODY))
-        assert pipeline.adapt.persons == [2]
-        assert len(found.scores) == 1
+def test_both_centers_give_max_people_candidates_to_the_adaptation():
+    pipeline = _pipeline(_spec("logocap", max_people=1))
+    found = pipeline.run(_picture(BODY))
+    assert pipeline.adapt.persons == [2]
+    assert len(found.scores) == 1
+
+
+def test_pose_networks_choose_the_one_person_asked_for_among_the_candidates_of_all():
+    """The strongest centers need not be those of the most confident pose."""
+    pipeline = _pipeline(_spec("dac", max_people=1))
+    found = pipeline.run(_picture(BODY))
+    assert pipeline.adapt.persons == [4]
+    np.testing.assert_array_equal(found.scores, _pipeline(_spec("dac")).run(_picture(BODY)).scores[:1])
+
+
+def test_candidates_are_bounded_by_max_people_where_that_is_enough_to_choose_from():
+    nets = PoseNetsSpec(confidence=False, similarity=False, refinement=False)
+    specs = [_spec("dac", max_people=people) for people in (1, 10, 25)]
+    assert [spec.most_candidates for spec in specs] == [10, 10, 25]
+    assert specs[0].model_copy(update={"pose_nets": nets}).most_candidates == 1
 
 
 def test_pose_networks_see_every_candidate_whatever_score_is_asked_for():

@@ -27,7 +27,7 @@ def engine_recipes(spec: ModelSpec, input_size: Size | None, workspace_mib: int)
     _, *sides = method_of(spec).context_shape(spec)
     context = tuple(side or 1 for side in sides)
     # Each center of a person gives a pose, and the graph sees all poses of an image at once.
-    most_poses = spec.decode.max_people * spec.center_count
+    most_poses = spec.most_candidates * spec.center_count
     usual_poses = min(USUAL_PERSONS * spec.center_count, most_poses)
     shapes: dict[Graph, tuple[str, ShapeRange]] = {
         "trunk": ("image", ShapeRange((1, *least, 3), (images, *usual, 3), (images, *most, 3))),

@@ -47,14 +47,14 @@ def model_cost(spec: ModelSpec) -> ModelCost:
         stems = build_backbone(spec.backbone, BRANCHES).stems
         trunk = trunk_gmac(model)
         seen, chosen = _pose_gmac(model)
-    people = spec.decode.max_people
+    candidates = spec.most_candidates * spec.center_count
     return ModelCost(
         input_size=_input_size(spec),
         parameters=parameter_count(model),
         training_parameters=parameter_count(model) + parameter_count(stems),
         trunk_gmac=trunk,
         pose_gmac=seen + chosen,
-        image_gmac=trunk + people * (spec.center_count * seen + chosen),
+        image_gmac=trunk + candidates * seen + spec.decode.max_people * chosen,
     )
 
 

@@ -92,14 +92,14 @@ def initial_poses(centers: Tensor, offsets: Tensor, frame: Frame) -> Tensor:
 
 @torch.no_grad()
 def candidates(maps: DenseMaps, spec: ModelSpec) -> Candidates:
-    """Initial poses of every center map: each map's best `max_people`, of at least `center_threshold`.
+    """Initial poses of every center map: each map's best `most_candidates`, of at least `center_threshold`.
 
     An image without a confident center keeps its best one, of whichever kind. What two centers say about one person is
     not brought together here.
     """
     batch, kinds = len(maps.offsets), spec.center_count
     center_maps = upsample(maps.heatmaps[:, -kinds:]).flatten(0, 1)  # (B * Q, H, W)
-    centers = select_centers(center_maps, spec.decode.max_people, spec.frame)
+    centers = select_centers(center_maps, spec.most_candidates, spec.frame)
     height, width = maps.offsets.shape[2:]
     poses = initial_poses(centers, maps.offsets.reshape(batch * kinds, -1, height, width), spec.frame)
     kind = torch.arange(kinds, device=centers.device).repeat_interleave(centers.shape[1])  # (Q * M)
