@@ -365,7 +365,6 @@ def test_batches_hold_the_views_of_all_samples_through_loader_processes(make):
     ]
     for here, there in zip(*batches, strict=True):
         assert [view.branch for view in here.views] == ["8x", "2x"]
-        assert [view.weight for view in here.views] == [0.5, 0.5]
         for one, two, side in zip(here.views, there.views, (2 * SIZE, SIZE // 2), strict=True):
             assert one.images.shape == (2, 3, side, side)
             assert one.images.dtype == torch.uint8

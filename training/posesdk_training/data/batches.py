@@ -131,7 +131,7 @@ def collate(samples: list[dict[str, Any]]) -> Batch:
         keypoints=[torch.from_numpy(sample["keypoints"]) for sample in samples],
         areas=[torch.from_numpy(sample["areas"]) for sample in samples],
         names=tuple(sample["name"] for sample in samples if "name" in sample),
-        views=tuple(View(alike[0]["branch"], alike[0]["weight"], **_dense(alike)) for alike in views),
+        views=tuple(View(alike[0]["branch"], **_dense(alike)) for alike in views),
     )
 
 

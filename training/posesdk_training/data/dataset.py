@@ -159,7 +159,6 @@ class KeypointDataset(Dataset[dict[str, Any]]):
             pixels = filled_up(pixels, self._config.model.input.multiple, self._config.augment.border)
         return {
             "branch": branch.name,
-            "weight": branch.weight,
             "image": np.stack(cv2.split(pixels)[::-1]),
             "heatmaps": _half(targets.heatmaps),
             "heatmap_weights": _half(targets.heatmap_weights * mask),

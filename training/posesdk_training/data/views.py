@@ -34,7 +34,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What a branch beside 4x sees and learns of B samples; `weight` multiplies its losses.
+    """What a branch beside 4x sees and learns of B samples.
 
     `images` (B, 3, s, s) uint8 RGB, with s twice or half the samples' side, filled up on the right and below to what
     the deployed stem takes where that is the branch's; the dense targets and their weights are named as those of the
@@ -42,7 +42,6 @@ class View:
     """
 
     branch: BranchName
-    weight: float
     images: torch.Tensor
     heatmaps: torch.Tensor
     heatmap_weights: torch.Tensor

@@ -75,9 +75,7 @@ class Renderer:
             areas=list(adapted.areas.unbind()),
             names=tuple(self._store.photos.names[number] for number in crops.photos),
             views=tuple(
-                View(branch.name, branch.weight, **dense[branch.name])
-                for branch in self._config.branches
-                if branch.name != "4x"
+                View(branch.name, **dense[branch.name]) for branch in self._config.branches if branch.name != "4x"
             ),
         )
 
