@@ -141,7 +141,7 @@ def test_a_shipped_model_is_converted_by_its_name(models, tiny_checkpoint, conve
     ("arguments", "code", "said"),
     [
         (("none.safetensors", "--target", "onnx"), 4, "cannot convert none.safetensors: there is no such file"),
-        (("no-model", "--target", "onnx"), 4, "no model of that name comes with posesdk: it has default"),
+        (("no-model", "--target", "onnx"), 4, "no model of that name comes with posesdk: it has dac-nano, default"),
         (("--from-logocap", "none.pth", "--target", "onnx"), 4, "none.pth: no such file"),
         (("--target", "onnx"), 2, "either a SOURCE or --from-logocap"),
         (("a", "--from-logocap", "b", "--target", "onnx"), 2, "either a SOURCE or --from-logocap"),
