@@ -62,7 +62,9 @@ def test_a_model_that_is_not_there_is_not_found(harness, tmp_path):
 
 
 def test_a_name_that_no_shipped_model_has_is_not_found(harness):
-    assert_does_not_start(harness(model="no-model"), "not found", "no-model", "comes with posesdk: it has dac-nano, default")
+    assert_does_not_start(
+        harness(model="no-model"), "not found", "no-model", "comes with posesdk: it has dac-nano, default"
+    )
 
 
 def test_a_model_that_is_no_bundle_cannot_be_opened(harness, tmp_path):
