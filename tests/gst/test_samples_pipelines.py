@@ -345,7 +345,7 @@ def test_wall_shows_the_cameras_that_live(shared, tmp_path):
     wall = tmp_path / "wall.mp4"
     sources = (f"gym={gym}", f"children={children}", "yard=rtsp://127.0.0.1:9/none")
     with Program("camera_wall", *sources, "--output", wall, "--width", 320, "--height", 212) as program:
-        program.wait_for(lambda: all(sum(name in line for line in program.lines) >= 20 for name in ("gym", "children")))
+        program.wait_for(lambda: all(sum(name in line for line in program.lines) >= 40 for name in ("gym", "children")))
         program.wait_for(lambda: program.heard("yard: Could not open resource") > 0)
         program.process.send_signal(signal.SIGINT)
         assert program.finish() == 0, program.said
