@@ -12,11 +12,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from posesdk.decode import CELL_CENTER, ImageMaps, InitialPoses, suppress_poses
-from posesdk.sampling import bilinear_taps, sample_windows
-from posesdk.spec import STRIDE, AdaptationSpec, ModelSpec
+from posesdk.context import MESH_SIGMA, expansion_axes, local_context
+from posesdk.decode import ImageMaps, InitialPoses, suppress_poses
+from posesdk.sampling import sample_windows
+from posesdk.spec import AdaptationSpec, ModelSpec
 
 __all__ = [
+    "MESH_SIGMA",
     "LocalGlobalAdaptation",
     "adapt_poses",
     "convolve_windows",
@@ -31,8 +33,6 @@ __all__ = [
 FloatArray = NDArray[np.float32]
 IndexArray = NDArray[np.intp]
 
-MESH_SIGMA = 0.025
-"""OKS sigma (an eye's) at which one mesh step is one net px."""
 GAUSSIAN_CUTOFF = 1e-4
 """Weights of the reweighing Gaussian below this are 0, as published."""
 PEAK_WEIGHT = 0.75
@@ -45,40 +45,6 @@ def uses_attraction(spec: ModelSpec) -> bool:
     """Whether `adapt_poses` needs attraction maps, so whether the `adapt` graph has to run."""
     adaptation = spec.adaptation
     return adaptation.level == "partial" or (adaptation.level == "full" and adaptation.prior != "kem")
-
-
-def expansion_axes(keypoints: FloatArray, spec: ModelSpec) -> tuple[FloatArray, FloatArray]:
-    """x and y (N, K, n) in net px of the keypoint expansion map of `keypoints` (N, K, 2).
-
-    Its point [y, x] is (xs[x], ys[y]). A step is sigma / 0.025 net px: 1 for an eye, 4.28 for a hip.
-    """
-    radius = spec.adaptation.local_size // 2
-    steps = np.arange(-radius, radius + 1, dtype=np.float32)
-    mesh = steps * (spec.skeleton.sigma_array / np.float32(MESH_SIGMA))[:, None]  # (K, n)
-    return keypoints[..., :1] + mesh, keypoints[..., 1:] + mesh
-
-
-def local_context(keypoints: FloatArray, embedding: FloatArray, spec: ModelSpec) -> FloatArray:
-    """Input of the `adapt` graph, (N, K*d, n, n) float32: channel k*d + c is embedding c on the mesh of keypoint k.
-
-    `keypoints` (N, K, 2) in net px, `embedding` (h, w, d) of the image that is not mirrored. Frame "published" reads
-    cell x/4, frame "consistent" (x - 1.5)/4.
-    """
-    height, width, depth = embedding.shape
-    count, size = spec.keypoint_count, spec.adaptation.local_size
-    origin = np.float32(0 if spec.frame == "published" else CELL_CENTER)
-    xs, ys = ((axis - origin) / np.float32(STRIDE) for axis in expansion_axes(keypoints, spec))
-    rows = np.ascontiguousarray(embedding, np.float32).reshape(height * width, depth)
-    context = np.empty((len(keypoints), count, depth, size, size), np.float32)
-    for person, (x, y) in enumerate(zip(xs, ys, strict=True)):
-        x_taps, y_taps = bilinear_taps(x, width, spec.frame), bilinear_taps(y, height, spec.frame)
-        total = np.zeros((count, size, size, depth), np.float32)
-        for y_cell, y_weight in y_taps:
-            for x_cell, x_weight in x_taps:
-                cells = rows[y_cell[:, :, None] * width + x_cell[:, None, :]]
-                total += cells * (y_weight[:, :, None] * x_weight[:, None, :])[..., None]
-        context[person] = total.transpose(0, 3, 1, 2)
-    return context.reshape(len(keypoints), count * depth, size, size)
 
 
 def reweighing_window(adaptation: AdaptationSpec) -> FloatArray:
