@@ -143,7 +143,8 @@ def place_people(count: int, net_size: tuple[int, int], spec: ModelSpec, *, seed
     heights = HEAD_AND_BODY[-spec.center_count :]
     centers = middles[:, None] + np.array([[0.0, part * tall] for part in heights])
     centers = centers.clip(MARGIN, np.array([width, height]) - MARGIN)
-    return PlantedPeople(*(points.astype(np.float32) for points in (keypoints, initial, centers)), size, spacing)
+    keypoints, initial, centers = (points.astype(np.float32) for points in (keypoints, initial, centers))
+    return PlantedPeople(keypoints, initial, centers, size, spacing)
 
 
 def mirror_maps(heatmaps: FloatArray, offsets: FloatArray, spec: ModelSpec) -> tuple[FloatArray, FloatArray]:
@@ -165,6 +166,7 @@ def _draw_heatmaps(people: PlantedPeople, seen: FloatArray, spec: ModelSpec) -> 
         np.maximum(heatmaps[:count], _gaussians(person, keypoint_sigma, heatmaps, spec.frame), out=heatmaps[:count])
         spots = _gaussians(centers, _center_sigma(people), heatmaps, spec.frame)
         spots[spots < FAINT] = 0
+        spots[:, [0, -1]] = spots[:, :, [0, -1]] = 0  # a tail that is replicated beyond the border would be a peak
         np.maximum(heatmaps[count:], spots, out=heatmaps[count:])
     return heatmaps
 
@@ -196,12 +198,14 @@ def _gaussians(points: FloatArray, sigma: float, maps: FloatArray, frame: Frame)
     cells = _cells(points, frame)
     along_x = np.exp(-((np.arange(maps.shape[2]) - cells[:, :1]) ** 2) / (2 * sigma**2))
     along_y = np.exp(-((np.arange(maps.shape[1]) - cells[:, 1:]) ** 2) / (2 * sigma**2))
-    return (PEAK * along_y[:, :, None] * along_x[:, None, :]).astype(np.float32)
+    gaussians: FloatArray = (PEAK * along_y[:, :, None] * along_x[:, None, :]).astype(np.float32)
+    return gaussians
 
 
 def _cells(points: FloatArray, frame: Frame) -> FloatArray:
     """Net px in cells as the frame's targets count them."""
-    return (points - np.float32(0 if frame == "published" else CELL_CENTER)) / np.float32(STRIDE)
+    cells: FloatArray = (points - np.float32(0 if frame == "published" else CELL_CENTER)) / np.float32(STRIDE)
+    return cells
 
 
 def _for_batch(maps: FloatArray, batch: int) -> FloatArray:
