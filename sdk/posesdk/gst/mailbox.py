@@ -6,7 +6,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from posesdk.gst.leaving import stop_at_the_end
+from posesdk.leaving import stop_at_the_end
 from posesdk_runtimes.errors import RuntimeFault
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from posesdk.gst.bindings import Gst
 from posesdk.gst.faults import ElementFault
 from posesdk.gst.frames import draw_on
 from posesdk.gst.layout import layout_of
-from posesdk.gst.leaving import at_work
 from posesdk.gst.meta import record_from_buffer
 from posesdk.gst.record import PoseRecord
+from posesdk.leaving import at_work
 from posesdk.poses import Poses
 
 __all__ = ["Painter"]

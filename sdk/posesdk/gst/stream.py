@@ -12,12 +12,12 @@ from posesdk.gst.frames import draw_on, to_bgr
 from posesdk.gst.latency import LatencyReport, is_live
 from posesdk.gst.lateness import Lateness
 from posesdk.gst.layout import Layout, layout_of
-from posesdk.gst.leaving import at_work, has_begun
 from posesdk.gst.meta import attach_record
 from posesdk.gst.opening import attached_kinds, open_model
 from posesdk.gst.record import PoseRecord
 from posesdk.gst.settings import MODES, validated
 from posesdk.gst.stats import Stats
+from posesdk.leaving import at_work, has_begun
 from posesdk.poses import FrameInfo, Poses
 from posesdk.video import Frame
 
