@@ -1,0 +1,55 @@
+"""PoseNet, MobileNetV1 0.75 at 481 x 641, quantized, for TFLite: heatmaps and offsets, decoded by `peers.personlab`.
+
+Input: the picture in RGB, (value - 128) / 128 inside the graph. Weights: Apache-2.0.
+"""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from peers.finder import Found, Image, Laps, nobody
+from peers.fitting import Fit, fit
+from peers.personlab import decode_people
+from posesdk_runtimes.registry import open_runtime
+
+__all__ = ["PoseNet"]
+
+FILE = "posenet_mobilenet_v1_075_tflite/posenet_mobilenet_v1_075_481_641_quant.tflite"
+SIZE = (481, 641)
+USUAL, EVERYONE = 0.5, 0.1
+"""Least score of a root, of a keypoint's mean and of a person: the published default, and what changes AP no more."""
+
+Prepared = tuple[NDArray[np.uint8], Fit]
+
+
+class PoseNet:
+    """The network and PersonLab's decoder."""
+
+    title = "PoseNet MobileNetV1-0.75 int8, 481x641"
+
+    def __init__(self, folder: Path, *, threads: int) -> None:
+        self._graph = open_runtime(folder / FILE, runtime="tflite", threads=threads)
+
+    def prepare(self, image: Image) -> tuple[Prepared, Laps]:
+        """The letterboxed image, RGB."""
+        laps = Laps()
+        canvas, placed = fit(image, SIZE, border=0, centered=False)
+        pixels = np.asarray(cv2.cvtColor(canvas, cv2.COLOR_BGR2RGB), np.uint8)
+        laps.lap("preprocess")
+        return (pixels, placed), laps
+
+    def finish(self, prepared: Prepared, laps: Laps, *, everyone: bool) -> Found:
+        """The people in the image."""
+        pixels, placed = prepared
+        maps = self._graph.run({self._graph.inputs[0].name: pixels[None]})
+        laps.lap("network")
+        heatmaps, short, mid = (maps[f"float_{name}"][0] for name in ("heatmaps", "short_offsets", "mid_offsets"))
+        keypoints, scores = decode_people(heatmaps, short, mid, EVERYONE if everyone else USUAL)
+        if not len(scores):
+            laps.lap("decode")
+            return nobody(laps)
+        keypoints[..., :2] = placed.to_image(keypoints[..., :2])
+        laps.lap("decode")
+        return Found(keypoints, scores, laps.spent)
