@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
-from posesdk.adapt import adapt_poses, convolve_windows, local_context, reweighing_window, uses_attraction
+from posesdk.adapt import adapt_poses, uses_attraction
+from posesdk.context import local_context
 from posesdk.decode import average_flip, decode_center_offset
-from posesdk.sampling import sample_windows
+from posesdk.responses import convolve_windows
 from posesdk.spec import AdaptationSpec, DecodeSpec, EdgeBackboneSpec, HeadSpec, HRNetSpec, ModelSpec
+from posesdk.windows import reweighing_window, sample_windows
 
 torch = pytest.importorskip("torch", reason="the twin is written in torch")
 

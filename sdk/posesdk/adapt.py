@@ -6,87 +6,29 @@ the initial position, weighted by a Gaussian, and the two best pixels give the f
 """
 
 from collections.abc import Mapping
-from functools import lru_cache
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from posesdk.context import MESH_SIGMA, expansion_axes, local_context
+from posesdk.context import expansion_axes, local_context
 from posesdk.decode import ImageMaps, InitialPoses, suppress_poses
-from posesdk.sampling import sample_windows
-from posesdk.spec import AdaptationSpec, ModelSpec
+from posesdk.responses import best_responses, find_peaks
+from posesdk.spec import ModelSpec
+from posesdk.windows import reweighed_windows, sample_windows
 
-__all__ = [
-    "MESH_SIGMA",
-    "LocalGlobalAdaptation",
-    "adapt_poses",
-    "convolve_windows",
-    "expansion_axes",
-    "find_peaks",
-    "local_context",
-    "reweighing_window",
-    "sample_windows",
-    "uses_attraction",
-]
+__all__ = ["LocalGlobalAdaptation", "adapt_poses", "uses_attraction"]
 
 FloatArray = NDArray[np.float32]
 IndexArray = NDArray[np.intp]
 
-GAUSSIAN_CUTOFF = 1e-4
-"""Weights of the reweighing Gaussian below this are 0, as published."""
 PEAK_WEIGHT = 0.75
 """Share of the best pixel; the second best has the rest."""
-BATCH_PIXELS = 2**18
-"""Window pixels worked on at once: 1 MiB, as much as stays in a core's cache."""
 
 
 def uses_attraction(spec: ModelSpec) -> bool:
     """Whether `adapt_poses` needs attraction maps, so whether the `adapt` graph has to run."""
     adaptation = spec.adaptation
     return adaptation.level == "partial" or (adaptation.level == "full" and adaptation.prior != "kem")
-
-
-def reweighing_window(adaptation: AdaptationSpec) -> FloatArray:
-    """Gaussian (a, a) around the window's center; ones without `reweigh_sigma`, and with prior "kam"."""
-    sigma = None if adaptation.prior == "kam" else adaptation.reweigh_sigma
-    return _gaussian(adaptation.global_size, sigma)
-
-
-@lru_cache(maxsize=8)
-def _gaussian(size: int, sigma: float | None) -> FloatArray:
-    squares = np.arange(-(size // 2), size // 2 + 1, dtype=np.float32) ** 2
-    exponent = np.float32(0) if sigma is None else (squares[:, None] + squares) / np.float32(-2 * sigma**2)
-    gaussian = np.exp(np.broadcast_to(exponent, (size, size))).astype(np.float32)
-    gaussian[gaussian < GAUSSIAN_CUTOFF] = 0
-    gaussian.flags.writeable = False
-    return gaussian
-
-
-def convolve_windows(windows: FloatArray, attraction: FloatArray) -> FloatArray:
-    """Each window (..., a, a) convolved with its own attraction map (..., n, n) over n^2; zeros outside."""
-    size = attraction.shape[-1]
-    # filter2D correlates, and LOGO-CAP correlates with the flipped map.
-    kernels = attraction.reshape(-1, size, size)[:, ::-1, ::-1] / np.float32(size * size)
-    result = np.empty_like(windows)
-    maps = windows.reshape(-1, *windows.shape[-2:])
-    for source, kernel, target in zip(maps, kernels, result.reshape(maps.shape), strict=True):
-        cv2.filter2D(source, cv2.CV_32F, kernel, dst=target, borderType=cv2.BORDER_CONSTANT)
-    return result
-
-
-def find_peaks(maps: FloatArray) -> tuple[IndexArray, FloatArray]:
-    """Flat indices and values (..., 2) of the two largest pixels of each map (..., a, a), the largest first."""
-    flat = maps.reshape(-1, maps.shape[-2] * maps.shape[-1]).copy()
-    rows = np.arange(len(flat))
-    best = flat.argmax(axis=1)
-    best_value = flat[rows, best]
-    if flat.shape[1] > 1:
-        flat[rows, best] = -np.inf
-    second = flat.argmax(axis=1)
-    shape = (*maps.shape[:-2], 2)
-    indices = np.stack([best, second], axis=-1).reshape(shape)
-    return indices, np.stack([best_value, flat[rows, second]], axis=-1).reshape(shape)
 
 
 def adapt_poses(
@@ -98,14 +40,8 @@ def adapt_poses(
     `uses_attraction` says that they are not needed. A keypoint whose attraction map is nowhere above 0 has no response:
     it stays where it is, with score 0. Points may lie outside of the image. Raises ValueError for maps that do not fit.
     """
-    keypoints = np.empty_like(initial.keypoints)
-    values = np.empty(keypoints.shape[:2], np.float32)
     attraction = _checked_attraction(initial, attraction_maps, spec)
-    step = max(1, BATCH_PIXELS // (spec.keypoint_count * spec.adaptation.global_size**2))
-    for start in range(0, len(initial), step):
-        part = slice(start, start + step)
-        kernels = None if attraction is None else attraction[part]
-        keypoints[part], values[part] = _adapt(initial.keypoints[part], heatmaps, kernels, spec)
+    keypoints, values = _adapt(initial.keypoints, heatmaps, attraction, spec)
     return keypoints, values * initial.scores[:, None]
 
 
@@ -125,21 +61,21 @@ def _checked_attraction(initial: InitialPoses, maps: FloatArray | None, spec: Mo
 def _adapt(
     poses: FloatArray, heatmaps: FloatArray, attraction: FloatArray | None, spec: ModelSpec
 ) -> tuple[FloatArray, FloatArray]:
-    """Keypoints (N, K, 2) and values (N, K) of poses (N, K, 2), all windows at once."""
+    """Keypoints (N, K, 2) and values (N, K) of poses (N, K, 2)."""
     adaptation = spec.adaptation
     if adaptation.level == "none":
         return poses, sample_windows(poses, heatmaps, 1, spec.frame)[..., 0, 0]
     if adaptation.level == "partial":
         assert attraction is not None
         return _best_of_mesh(poses, attraction, spec)
-    responses = sample_windows(poses, heatmaps, adaptation.global_size, spec.frame) * reweighing_window(adaptation)
-    if attraction is not None:
-        responses = convolve_windows(responses, attraction)
-    indices, values = find_peaks(responses)  # (N, K, 2) each
+    if attraction is None:
+        indices, values = find_peaks(reweighed_windows(poses, heatmaps, adaptation, spec.frame))
+    else:
+        indices, values = best_responses(poses, heatmaps, attraction, spec)  # (N, K, 2) each
     ys, xs = np.divmod(indices, adaptation.global_size)
     weights = np.array([PEAK_WEIGHT, 1 - PEAK_WEIGHT], np.float32)
     shift = np.stack([xs @ weights, ys @ weights], axis=-1) - np.float32(adaptation.global_size // 2)
-    refined, value = poses + shift, values @ weights
+    refined, value = poses + shift.astype(np.float32), values @ weights
     if attraction is None:
         return refined, value
     return _keep_unanswered(poses, refined, attraction), value
@@ -147,7 +83,7 @@ def _adapt(
 
 def _best_of_mesh(poses: FloatArray, attraction: FloatArray, spec: ModelSpec) -> tuple[FloatArray, FloatArray]:
     xs, ys = expansion_axes(poses, spec)  # (N, K, n)
-    flat = attraction.reshape(*attraction.shape[:2], -1)
+    flat = attraction.reshape(*attraction.shape[:2], spec.adaptation.local_size**2)
     best = flat.argmax(axis=-1)[..., None]  # (N, K, 1)
     row, column = np.divmod(best, spec.adaptation.local_size)
     points = np.concatenate([np.take_along_axis(xs, column, -1), np.take_along_axis(ys, row, -1)], axis=-1)

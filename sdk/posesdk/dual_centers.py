@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from posesdk.decode import ImageMaps, InitialPoses, suppress_poses
 from posesdk.grouping import distinct_poses, group_poses, group_sigma, near_poses, pose_scales, pose_similarity
-from posesdk.sampling import sample_cells, sample_patches, sample_windows
+from posesdk.sampling import sample_cells, sample_patches
 from posesdk.spec import STRIDE, EdgeBackboneSpec, ModelSpec
+from posesdk.windows import sample_windows
 
 __all__ = [
     "LEVELS",

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from posesdk.adapt import GAUSSIAN_CUTOFF, MESH_SIGMA, PEAK_WEIGHT, uses_attraction
+from posesdk.adapt import PEAK_WEIGHT, uses_attraction
 from posesdk.bundle import Bundle
+from posesdk.context import MESH_SIGMA
 from posesdk.handover_text import describe_decoder
 from posesdk.handover_trace import Tensors, trace_picture
 from posesdk.manifest import MANIFEST_NAME, Variant, dump_manifest
@@ -23,6 +24,7 @@ from posesdk.pipeline import open_pipeline
 from posesdk.preprocess import AREA_SCALE, Letterbox
 from posesdk.spec import STRIDE, ModelSpec
 from posesdk.variants import Candidate
+from posesdk.windows import GAUSSIAN_CUTOFF
 from posesdk_runtimes.errors import BundleError, PoseSDKError
 
 __all__ = ["decoder_numbers", "find_mobile_variant", "write_description", "write_handover"]

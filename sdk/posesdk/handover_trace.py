@@ -3,12 +3,14 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from posesdk.adapt import adapt_poses, convolve_windows, find_peaks, local_context, reweighing_window, uses_attraction
+from posesdk.adapt import adapt_poses, uses_attraction
+from posesdk.context import local_context
 from posesdk.decode import InitialPoses, decode_center_offset, suppress_poses, upsample
 from posesdk.pipeline import Pipeline
 from posesdk.preprocess import Letterbox, make_letterbox
-from posesdk.sampling import sample_windows
+from posesdk.responses import convolve_windows, find_peaks
 from posesdk.spec import ModelSpec
+from posesdk.windows import reweighing_window, sample_windows
 
 __all__ = ["Tensors", "trace_picture"]
 

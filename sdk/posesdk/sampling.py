@@ -1,17 +1,15 @@
 """Bilinear sampling of maps.
 
-The points of a mesh or of a window form a lattice, so bilinear sampling is done one axis at a time, with the border
-rules of both coordinate frames. `sample_cells` and `sample_patches` sample at free places, with zeros outside.
+The points of a mesh form a lattice, so bilinear sampling is done one axis at a time, with the border rules of both
+coordinate frames. `sample_cells` and `sample_patches` sample at free places, with zeros outside.
 """
-
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from posesdk.spec import STRIDE, Frame
+from posesdk.spec import Frame
 
-__all__ = ["bilinear_taps", "sample_cells", "sample_patches", "sample_windows"]
+__all__ = ["bilinear_taps", "sample_cells", "sample_patches"]
 
 FloatArray = NDArray[np.float32]
 IndexArray = NDArray[np.intp]
@@ -31,54 +29,6 @@ def bilinear_taps(positions: FloatArray, size: int, frame: Frame) -> tuple[tuple
     high_weight = (positions - low).clip(0, 1)
     low_weight = (high - positions).clip(0, 1) if frame == "published" else 1 - high_weight
     return (low.astype(np.intp), low_weight), (high.astype(np.intp), high_weight)
-
-
-def sample_windows(keypoints: FloatArray, heatmaps: FloatArray, size: int, frame: Frame) -> FloatArray:
-    """Windows (N, K, size, size) of 1 net px a step around `keypoints` (N, K, 2), from keypoint k's map, heatmaps[k].
-
-    `heatmaps` (K or more, h, w) in cells. Equal to bilinear sampling of the maps upsampled by `posesdk.decode.upsample`
-    at their pixel indices, but only the cells below a window are touched: upsampling and sampling along one axis
-    together are one small matrix.
-    """
-    persons, count = keypoints.shape[:2]
-    flat = keypoints.reshape(persons * count, 2)
-    x_cells, x_matrix = _window_axis(flat[:, 0], heatmaps.shape[2], size, frame)
-    y_cells, y_matrix = _window_axis(flat[:, 1], heatmaps.shape[1], size, frame)
-    channels = np.tile(np.arange(count), persons)
-    patches = heatmaps[channels[:, None, None], y_cells[:, :, None], x_cells[:, None, :]]
-    windows: FloatArray = np.matmul(np.matmul(y_matrix, patches), x_matrix.transpose(0, 2, 1))
-    return windows.reshape(persons, count, size, size)
-
-
-def _window_axis(centers: FloatArray, cells: int, size: int, frame: Frame) -> tuple[IndexArray, FloatArray]:
-    """Cells (P, b) below each of P windows along an axis, and the matrices (P, size, b) from cells to samples."""
-    upsampling = _upsampling_matrix(size)
-    steps = np.arange(size, dtype=np.float32)
-    positions = centers[:, None] + (steps - size // 2)  # (P, size)
-    # A window that lies wholly outside sees the border cell alone, wherever it is.
-    start = np.floor(positions[:, 0]).clip(-size - STRIDE, cells * STRIDE + STRIDE)
-    fraction = (positions - (start[:, None] + steps)).clip(0, 1)[..., None]
-    # Pixel p lies above cell floor((p - 1.5)/4), which for whole p is floor((p - 2)/4).
-    base, phase = np.divmod(start.astype(np.intp) - 2, STRIDE)
-    rows = upsampling[phase[:, None] + np.arange(size + 1)]  # (P, size + 1, b)
-    matrix = rows[:, :-1] * (1 - fraction) + rows[:, 1:] * fraction
-    if frame == "published":
-        beyond = positions - (cells * STRIDE - 1)
-        matrix *= np.where((beyond >= 0) & (beyond < 1), beyond, np.float32(1))[..., None]
-    return (base[:, None] + np.arange(upsampling.shape[1])).clip(0, cells - 1), matrix
-
-
-@lru_cache(maxsize=8)
-def _upsampling_matrix(size: int) -> FloatArray:
-    """(size + 4, b): from b cells to the pixels that begin 0.5 px after the middle of the first cell, 4 px a cell."""
-    pixels = np.arange(size + STRIDE)
-    cell, phase = np.divmod(pixels, STRIDE)
-    weight = (phase + 0.5) / STRIDE
-    matrix = np.zeros((len(pixels), cell[-1] + 2), np.float32)
-    matrix[pixels, cell] = 1 - weight
-    matrix[pixels, cell + 1] = weight
-    matrix.flags.writeable = False
-    return matrix
 
 
 def sample_cells(maps: FloatArray, places: FloatArray, values: FloatArray) -> None:

@@ -5,15 +5,17 @@ import onnx
 import pytest
 import torch
 
-from posesdk.adapt import adapt_poses, convolve_windows, local_context, reweighing_window
+from posesdk.adapt import adapt_poses
 from posesdk.bundle import build_manifest_files, open_bundle, write_manifest
+from posesdk.context import local_context
 from posesdk.decode import average_flip, decode_center_offset
 from posesdk.detector import Detector
 from posesdk.pipeline import open_pipeline
-from posesdk.sampling import sample_windows
+from posesdk.responses import convolve_windows
 from posesdk.selftest import run_selftest
 from posesdk.spec import AdaptationSpec, DecodeSpec, EdgeBackboneSpec, HeadSpec, ModelSpec
 from posesdk.variants import Candidate
+from posesdk.windows import reweighing_window, sample_windows
 from posesdk_converters.nvidia.fused import compare_fused, export_fused, variant_of_fused
 from posesdk_converters.nvidia.fused_graph import Fused
 from posesdk_converters.target import Conversion, portable_variant

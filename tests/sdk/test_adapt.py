@@ -8,19 +8,13 @@ from math import exp, floor
 import numpy as np
 import pytest
 
-from posesdk.adapt import (
-    adapt_poses,
-    convolve_windows,
-    expansion_axes,
-    find_peaks,
-    local_context,
-    reweighing_window,
-    uses_attraction,
-)
+from posesdk.adapt import adapt_poses, uses_attraction
+from posesdk.context import expansion_axes, local_context
 from posesdk.decode import InitialPoses, decode_center_offset, upsample
-from posesdk.sampling import sample_windows
+from posesdk.responses import convolve_windows, find_peaks
 from posesdk.skeleton import Skeleton
 from posesdk.spec import AdaptationSpec, ModelSpec
+from posesdk.windows import reweighing_window, sample_windows
 
 FRAMES = ("published", "consistent")
 TWO = Skeleton(name="two", keypoints=("eye", "hip"), sigmas=(0.025, 0.1))

@@ -17,8 +17,9 @@ import pytest
 
 import posesdk
 from posesdk import BundleError, Detector, PoseSDKError, RuntimeFault, SourceError
-from posesdk.adapt import adapt_poses, local_context
+from posesdk.adapt import adapt_poses
 from posesdk.bundle import open_bundle, write_manifest
+from posesdk.context import local_context
 from posesdk.decode import decode_center_offset
 from posesdk.manifest import Variant
 from posesdk.pipeline import STAGES

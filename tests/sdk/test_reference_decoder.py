@@ -9,18 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from posesdk.adapt import (
-    adapt_poses,
-    convolve_windows,
-    expansion_axes,
-    find_peaks,
-    local_context,
-    reweighing_window,
-)
+from posesdk.adapt import adapt_poses
+from posesdk.context import expansion_axes, local_context
 from posesdk.decode import InitialPoses, average_flip, decode_center_offset, suppress_poses, upsample
 from posesdk.preprocess import make_letterbox
-from posesdk.sampling import sample_windows
+from posesdk.responses import convolve_windows, find_peaks
 from posesdk.spec import AdaptationSpec, DecodeSpec, InputSpec, ModelSpec
+from posesdk.windows import reweighing_window, sample_windows
 
 VECTORS = Path(__file__).resolve().parents[1] / "vectors"
 WINDOWS = {

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from posesdk.adapt import reweighing_window, uses_attraction
+from posesdk.adapt import uses_attraction
 from posesdk.spec import STRIDE, ModelSpec
+from posesdk.windows import reweighing_window
 from posesdk_training.models.adaptation import CELL_CENTER, PEAK_WEIGHTS, UNIT_SIGMA
 from posesdk_training.models.graphs import Adapt, Trunk
 from posesdk_training.models.logocap import DenseMaps, LogoCap, flip_average

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from posesdk.adapt import MESH_SIGMA
+from posesdk.context import MESH_SIGMA
 from posesdk_training.evaluation.backends import Results
 from posesdk_training.evaluation.ground_truth import GroundTruth
 from posesdk_training.evaluation.per_keypoint import similarities
