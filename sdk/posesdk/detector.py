@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
@@ -19,11 +19,12 @@ from posesdk.poses import FrameInfo, Poses
 from posesdk.preprocess import make_letterbox
 from posesdk.shipped import find_bundle
 from posesdk.skeleton import Skeleton
-from posesdk.sources import Source, open_source
+from posesdk.sources import Source
 from posesdk.spec import DecodeSpec, ModelSpec
+from posesdk.streaming import ResultStream, Streams, frames_at_once
 from posesdk.variants import Candidate, select_variant
 from posesdk.video import Frame, OnFault
-from posesdk_runtimes.errors import EnvironmentFault
+from posesdk_runtimes.errors import EnvironmentFault, RuntimeFault
 
 __all__ = ["Detector", "DetectorInfo"]
 
@@ -61,9 +62,10 @@ class Detector:
     "dac" at least 10), and so the time of a crowded frame. `threads` of None leaves their number to the runtime.
     """
 
-    __slots__ = ("_info", "_pipeline")
+    __slots__ = ("_info", "_pipeline", "_streams")
     _info: DetectorInfo
     _pipeline: Pipeline
+    _streams: Streams
 
     def __init__(
         self,
@@ -95,6 +97,7 @@ class Detector:
         used, pipeline = _open_first(bundle, candidates, decode, threads)
         object.__setattr__(self, "_pipeline", pipeline)
         object.__setattr__(self, "_info", _describe(bundle, used, pipeline.spec, threads))
+        object.__setattr__(self, "_streams", Streams())
         _log.info("using %s", self._info)
 
     def __call__(self, frame: Any) -> Poses:
@@ -106,10 +109,16 @@ class Detector:
         """
         return self.detect_batch([frame])[0]
 
-    def stream(self, source: Source, on_fault: OnFault | None = None) -> Iterator[Poses]:
-        """The people in every frame of a source, in order; `posesdk.sources.open_source` says what `on_fault` is."""
-        frames = open_source(source, on_fault)
-        return (self(frame) for frame in frames)
+    def stream(self, source: Source, on_fault: OnFault | None = None) -> ResultStream[Poses]:
+        """The people in every frame of a source, in order; `posesdk.sources.open_source` says what `on_fault` is.
+
+        Each frame has the poses that a call finds in it. Frames are read, and up to two worked on, in threads while the
+        caller works: `posesdk.streaming.ResultStream` says how many are read ahead, and what happens to arrays,
+        errors and a stream that is left. Their `timing` is that of each frame alone, on processors that it shares.
+        """
+        stream = ResultStream(source, self, workers=frames_at_once(self._info.threads), on_fault=on_fault)
+        self._streams.add(stream)
+        return stream
 
     def detect_batch(self, frames: Sequence[Any]) -> list[Poses]:
         """The people in each of several frames, as a call finds them in one; a frame that it refuses fails the batch.
@@ -170,6 +179,7 @@ class Detector:
         other = object.__new__(Detector)
         object.__setattr__(other, "_pipeline", self._pipeline.adjusted(decode))
         object.__setattr__(other, "_info", replace(self._info, **changes))
+        object.__setattr__(other, "_streams", self._streams)
         return other
 
     def net_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
@@ -188,7 +198,8 @@ class Detector:
         return self._info
 
     def close(self) -> None:
-        """Frees the model; calls after it raise RuntimeFault."""
+        """Frees the model; calls after it raise RuntimeFault, and so do streams that had not come to their end."""
+        self._streams.close(RuntimeFault(f"cannot go on with a stream: {self!r} has been closed; open it again"))
         self._pipeline.close()
 
     def __enter__(self) -> "Detector":
