@@ -16,7 +16,7 @@ from posesdk.variants import Candidate, select_variant
 from posesdk_runtimes.errors import BundleError, EnvironmentFault
 from posesdk_runtimes.registry import RUNTIMES, available_runtimes
 
-__all__ = ["Check", "Tolerance", "run_selftest"]
+__all__ = ["Check", "Tolerance", "reason_left_out", "run_selftest"]
 
 WITHIN = 0.95
 """Part of the keypoints that has to be in place: where two responses are equal, rounding decides between them."""
@@ -127,15 +127,18 @@ def _check(bundle: Bundle, candidate: Candidate, golden: Golden, image: NDArray[
 
 
 def _left_out(variant: Variant) -> Check:
-    """A variant without any backend and device here: somebody may have made the bundle for the sake of it."""
+    candidate = Candidate(variant, "/".join(variant.runtime), variant.devices[0])
+    return Check(candidate, skipped=reason_left_out(variant))
+
+
+def reason_left_out(variant: Variant) -> str:
+    """Why a variant has no backend or device here, and what to do: somebody may have made the bundle for its sake."""
     installed = {info.name for info in available_runtimes() if info.version}
     missing = [name for name in variant.runtime if name not in installed]
     if len(missing) < len(variant.runtime):
-        reason = f"no {' or '.join(variant.devices)} was found for it here"
-    else:
-        hints = [f"`{RUNTIMES[name].install}`" for name in missing if name in RUNTIMES]
-        reason = f"not installed here; {'install it with ' + ' or '.join(hints) if hints else 'upgrade posesdk'}"
-    return Check(Candidate(variant, "/".join(variant.runtime), variant.devices[0]), skipped=reason)
+        return f"no {' or '.join(variant.devices)} was found for it here"
+    hints = [f"`{RUNTIMES[name].install}`" for name in missing if name in RUNTIMES]
+    return f"not installed here; {'install it with ' + ' or '.join(hints) if hints else 'upgrade posesdk'}"
 
 
 def _scale(pipeline: Pipeline, image: NDArray[np.uint8]) -> float:

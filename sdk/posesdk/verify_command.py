@@ -3,7 +3,7 @@
 import json
 import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from posesdk.verify_bundle import Checked, float_candidate, verify_bundle
 from posesdk_runtimes.errors import EnvironmentFault, GateError, PoseSDKError
 from posesdk_runtimes.registry import available_runtimes
 
-__all__ = ["VerifyRequest", "check_report_path", "run_verify"]
+__all__ = ["VerifyRequest", "check_report_path", "run_verify", "write_report"]
 
 SCHEMA_VERSION = 1
 HEADINGS = (
@@ -71,7 +71,8 @@ def run_verify(request: VerifyRequest) -> None:
     )
     for line in _lines(checked, request.pictures, used):
         show_line(line, err=request.output == STDOUT)
-    _write(request, checked, used)
+    if request.output is not None:
+        write_report(request.output, _report(request, checked, used))
     if all(one.skipped for one in checked):
         raise EnvironmentFault(f"bundle {bundle.path} cannot be verified here: {checked[0].skipped}")
     if failed := [one for one in checked if one.fault is not None]:
@@ -144,18 +145,17 @@ def _speed(graph: str, ours: Speed, theirs: Speed) -> str:
     return f"{spent:.1f} ({before / spent:.1f}x)" if spent and before else "-"
 
 
-def _write(request: VerifyRequest, checked: Sequence[Checked], used: Candidate) -> None:
-    if request.output is None:
-        return
-    text = json.dumps(_report(request, checked, used), indent=1, allow_nan=False) + "\n"
-    if request.output == STDOUT:
+def write_report(output: Path, report: Mapping[str, Any]) -> None:
+    """Writes JSON to a file, whole or not at all, or to standard output for "-". Raises PoseSDKError."""
+    text = json.dumps(report, indent=1, allow_nan=False) + "\n"
+    if output == STDOUT:
         show_text(text)
         return
-    with writing(request.output):
-        request.output.parent.mkdir(parents=True, exist_ok=True)
-        part = request.output.with_name(f".{request.output.name}.{os.getpid()}")
+    with writing(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        part = output.with_name(f".{output.name}.{os.getpid()}")
         part.write_text(text, encoding="utf-8")
-        os.replace(part, request.output)
+        os.replace(part, output)
 
 
 def _report(request: VerifyRequest, checked: Sequence[Checked], used: Candidate) -> dict[str, Any]:

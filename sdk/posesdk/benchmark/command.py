@@ -1,0 +1,191 @@
+"""`posesdk benchmark`: what its options mean together, and the order of the work."""
+
+import re
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from posesdk.benchmark.accuracy import Labelled, measured_accuracy, recorded_accuracy
+from posesdk.benchmark.batches import BatchTimes
+from posesdk.benchmark.conditions import condition_lines, conditions_of
+from posesdk.benchmark.entries import Entry, LeftOut, Selection, find_entries
+from posesdk.benchmark.frames import golden_frames, read_frames
+from posesdk.benchmark.latency import frame_work
+from posesdk.benchmark.machine import Load, pin
+from posesdk.benchmark.people import PeopleTimes
+from posesdk.benchmark.report import Results, report_dict, report_tables
+from posesdk.benchmark.rounds import PERCENT, Budget, Rounds
+from posesdk.benchmark.sensors import Sensors
+from posesdk.benchmark.startup import measure_fresh
+from posesdk.benchmark.tables import show_table
+from posesdk.benchmark.throughput import SLICES, TENTHS, Rates, sustain
+from posesdk.bundle import default_bundle_path, open_bundle
+from posesdk.detector import Detector
+from posesdk.outputs import STDOUT
+from posesdk.progress import counting
+from posesdk.shipped import find_bundle
+from posesdk.terminal import show_line
+from posesdk.verify_command import check_report_path, write_report
+from posesdk_runtimes.errors import EnvironmentFault, RuntimeFault
+
+__all__ = ["BenchmarkRequest", "parse_counts", "parse_seconds", "run_benchmark"]
+
+WARM_UP = 3
+"""Frames before any that counts: the backends get ready for the size in them."""
+DEFAULT_BUDGET = Budget(5.0)
+UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
+
+
+@dataclass(frozen=True, slots=True)
+class BenchmarkRequest:
+    """What is measured; `sustained` in seconds, `output` None for no JSON and "-" for standard output."""
+
+    bundles: tuple[str, ...]
+    selection: Selection
+    source: str | None = None
+    people: tuple[int, ...] = ()
+    batch: tuple[int, ...] = ()
+    sustained: float | None = None
+    labelled: Labelled | None = None
+    budget: Budget = DEFAULT_BUDGET
+    cpus: tuple[int, ...] = ()
+    output: Path | None = None
+
+
+def parse_counts(text: str | None, option: str, least: int) -> tuple[int, ...]:
+    """(1, 5, 10) of "1,5,10", () of None. Raises ValueError."""
+    if text is None:
+        return ()
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) >= least for part in parts):
+        raise ValueError(f"{option}: expected whole numbers from {least} on with commas between them, got {text!r}")
+    return tuple(dict.fromkeys(map(int, parts)))
+
+
+def parse_seconds(text: str | None) -> float | None:
+    """600 of "10m"; s, m and h are known. Raises ValueError."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
+    if found is None or float(found[1]) <= 0:
+        raise ValueError(f"--sustained: expected a time like 30s, 10m or 1h, got {text!r}")
+    return float(found[1]) * UNITS[found[2]]
+
+
+def run_benchmark(request: BenchmarkRequest) -> None:
+    """Measures and shows; an interrupted run shows what it has before KeyboardInterrupt goes on.
+
+    Raises ValueError for wrong usage, EnvironmentFault where nothing can run, RuntimeFault at the end where a backend
+    failed, and what the bundles and the source raise.
+    """
+    check_report_path(request.output)
+    if request.cpus:
+        pin(request.cpus)
+    bundles = [open_bundle(find_bundle(name)) for name in request.bundles or (None,)]
+    entries, left_out = find_entries(bundles, request.selection)
+    frames = read_frames(request.source) if request.source else golden_frames(bundles, default_bundle_path())
+    if request.labelled is not None:
+        request.labelled.read(entries[0])  # a fault in it is told before the work
+    load = Load()
+    results = Results([], left_out, frames)
+    try:
+        with ExitStack() as stack:
+            detectors = _open(entries, results, stack)
+            _measure(request, results, detectors)
+        results.complete = True
+    except KeyboardInterrupt:
+        if results.entries:
+            _show(request, results, load)
+        raise
+    _show(request, results, load)
+    failed = [one for one in results.left_out if one.failed]
+    if failed:
+        raise RuntimeFault(
+            f"{len(failed)} of {len(entries)} entries failed, first {failed[0].name}: {failed[0].reason}"
+        )
+
+
+def _open(entries: list[Entry], results: Results, stack: ExitStack) -> list[Detector]:
+    """A warm detector of each entry that runs here; `results` gets those entries, and the reasons of the others."""
+    detectors = []
+    image, _ = results.frames.load(0)
+    with counting("opening", len(entries)) as on_entry:
+        for done, entry in enumerate(entries, start=1):
+            try:
+                detector = entry.detector()
+            except EnvironmentFault as error:
+                results.left_out.append(LeftOut(entry.name, str(error)))
+                continue
+            stack.enter_context(closing(detector))
+            try:
+                for _ in range(WARM_UP):
+                    detector(image)
+            except RuntimeFault as error:
+                results.left_out.append(LeftOut(entry.name, str(error), failed=True))
+                continue
+            results.entries.append(entry)
+            results.net_sizes.append(detector.net_size((image.shape[0], image.shape[1])))
+            detectors.append(detector)
+            on_entry(done)
+    if not results.entries:
+        first = results.left_out[-1]
+        fault = RuntimeFault if first.failed else EnvironmentFault
+        raise fault(f"nothing can be measured here: {first.name}: {first.reason}")
+    return detectors
+
+
+def _measure(request: BenchmarkRequest, results: Results, detectors: list[Detector]) -> None:
+    """One part after the other, into `results`."""
+    entries, frames, budget = results.entries, results.frames, request.budget
+    image, _ = frames.load(0)
+    for index, entry in enumerate(entries):
+        if (recorded := recorded_accuracy(entry)) is not None:
+            results.accuracy[index] = recorded
+    results.latency = Rounds([frame_work(detector, frames) for detector in detectors])
+    with counting("latency", PERCENT) as on_percent:
+        results.latency.run(budget, len(entries), on_percent)
+    results.rates = Rates(detectors, frames, Sensors())
+    with counting("throughput", SLICES * len(entries)) as on_slice:
+        results.rates.run(budget.seconds / 2, on_slice)
+    with counting("fresh processes", 3 * len(entries)) as on_process:
+        measure_fresh(entries, image, results.fresh, on_process)
+    if request.people:
+        _measure_people(request, results)
+    if request.batch:
+        results.batches = BatchTimes(entries, detectors, frames, request.batch)
+        with counting("batches", PERCENT) as on_percent:
+            results.batches.run(budget, on_percent)
+    if request.labelled is not None:
+        for index, entry in enumerate(entries):
+            pictures = request.labelled.read(entry)
+            with counting(f"accuracy of {entry.name}", len(pictures)) as on_picture:
+                results.accuracy[index] = measured_accuracy(entry, pictures, on_picture)
+    if request.sustained is not None:
+        sensors = Sensors()
+        for entry, detector in zip(entries, detectors, strict=True):
+            with counting(f"sustained: {entry.name}", TENTHS) as on_tenth:
+                results.sustained.append((entry, sustain(detector, frames, request.sustained, sensors, on_tenth)))
+
+
+def _measure_people(request: BenchmarkRequest, results: Results) -> None:
+    with ExitStack() as stack:
+        pipelines = [stack.enter_context(closing(entry.pipeline())) for entry in results.entries]
+        results.people = PeopleTimes(results.entries, pipelines, request.people)
+        with counting("people", PERCENT) as on_percent:
+            results.people.run(results.frames.load(0)[0], request.budget, on_percent)
+
+
+def _show(request: BenchmarkRequest, results: Results, load: Load) -> None:
+    conditions = conditions_of(results, load, request.selection.threads)
+    err = request.output == STDOUT
+    for line in condition_lines(results, conditions):
+        show_line(line, err=err)
+    show_line("", err=err)
+    for table in report_tables(results):
+        show_table(table, err=err)
+    for one in results.left_out:
+        show_line(f"{'FAILED' if one.failed else 'left out'} {one.name}: {one.reason}", err=err)
+    if not results.complete:
+        show_line("interrupted: these are the figures of what was done by then", err=err)
+    if request.output is not None:
+        write_report(request.output, report_dict(results, conditions))

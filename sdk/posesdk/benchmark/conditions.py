@@ -1,0 +1,72 @@
+"""Under which conditions figures were taken, in lines and for JSON."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from posesdk.benchmark.machine import Load, describe_machine
+from posesdk.benchmark.report import Results
+
+__all__ = ["condition_lines", "conditions_of"]
+
+UNREAD = "not readable"
+
+
+def conditions_of(results: Results, load: Load, threads: int | None) -> dict[str, Any]:
+    """For JSON."""
+    runtimes = sorted({entry.candidate.runtime for entry in results.entries})
+    shape = results.frames.load(0)[0].shape
+    source = {"name": results.frames.name, "frames": len(results.frames), "height": shape[0], "width": shape[1]}
+    return {"machine": describe_machine(runtimes), "load": load.to_dict(), "threads": threads, "source": source}
+
+
+def condition_lines(results: Results, conditions: dict[str, Any]) -> Iterator[str]:
+    """For people."""
+    machine, load, source = (conditions[name] for name in ("machine", "load", "source"))
+    cpus = machine["affinity"]
+    yield (
+        f"machine: {machine['processor']}, {machine['cores'] or '?'} cores ({machine['logical_cores']} logical), "
+        f"affinity {UNREAD if cpus is None else _spans(cpus)}, threads {conditions['threads'] or 'left to the runtime'}"
+    )
+    clock = UNREAD if machine["megahertz"] is None else f"{machine['megahertz']:.0f} MHz"
+    yield (
+        f"clock: {clock}, governor {machine['governor'] or UNREAD}; "
+        f"load average {_number(load['load_average_before'])} before, {_number(load['load_average_after'])} after; "
+        f"other programs took {load['others_before']:.0%} of the processors before, {load['others_during']:.0%} during"
+    )
+    versions = {"posesdk": machine["posesdk"], "Python": machine["python"], "numpy": machine["numpy"]}
+    versions |= {"OpenCV": machine["opencv"], **machine["runtimes"]}
+    yield f"system: {machine['system']}, {', '.join(f'{name} {version}' for name, version in versions.items())}"
+    frames = "1 frame" if source["frames"] == 1 else f"{source['frames']} frames"
+    yield f"source: {source['name']}, {frames} of {source['width']}x{source['height']}; {_nets(results)}"
+    if load["disturbed"]:
+        yield "WARNING: other programs were busy: trust ratios, not milliseconds, and measure again on a quiet machine"
+
+
+def _nets(results: Results) -> str:
+    """Size of the network's input and people found, said once where all entries have the same."""
+    parts = []
+    for index, entry in enumerate(results.entries):
+        if index >= len(results.net_sizes):
+            continue
+        height, width = results.net_sizes[index]
+        people = ""
+        if results.latency is not None and results.latency.laps:
+            people = f", {results.latency.values(index, 'people').mean():.1f} people a frame"
+        parts.append((f"network input {width}x{height}{people}", entry.name))
+    same = {text for text, _ in parts}
+    return same.pop() if len(same) == 1 else "; ".join(f"{name}: {text}" for text, name in parts)
+
+
+def _spans(cpus: "tuple[int, ...]") -> str:
+    """0-3,8 for (0, 1, 2, 3, 8)."""
+    spans: list[list[int]] = []
+    for cpu in sorted(cpus):
+        if spans and cpu == spans[-1][-1] + 1:
+            spans[-1].append(cpu)
+        else:
+            spans.append([cpu])
+    return ",".join(str(span[0]) if len(span) == 1 else f"{span[0]}-{span[-1]}" for span in spans)
+
+
+def _number(value: float | None) -> str:
+    return UNREAD if value is None else f"{value:.2f}"

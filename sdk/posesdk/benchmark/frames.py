@@ -1,0 +1,158 @@
+"""The frames that are measured with: read once, so that reading them is a stage of its own and no disk disturbs."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posesdk.bundle import Bundle
+from posesdk.images import decode_image
+from posesdk.sources import open_source
+from posesdk.video import Frame, FrameStream
+from posesdk_runtimes.errors import BundleError, SourceError
+
+__all__ = ["Frames", "PictureFrames", "VideoFrames", "golden_frames", "read_frames"]
+
+MOST_FRAMES = 300
+MOST_BYTES = 512 << 20
+"""Frames of a source that are used, from its beginning, and what they may take in memory; at least one is."""
+
+Image = NDArray[np.uint8]
+
+
+class Frames(Protocol):
+    """Frames by number, as often as wanted."""
+
+    @property
+    def name(self) -> str:
+        """The source in words."""
+        ...
+
+    def __len__(self) -> int:
+        """Number of frames."""
+        ...
+
+    def load(self, index: int) -> tuple[Image, float]:
+        """A frame (H, W, 3) uint8 BGR and the ms of decoding it."""
+        ...
+
+    def feed(self, seconds: float) -> Iterator[Image]:
+        """The frames for so long, over and over, decoded while they are asked for: what a stream reads."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PictureFrames:
+    """Files of pictures in memory; decoded anew each time."""
+
+    name: str
+    files: tuple[tuple[str, bytes], ...]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def load(self, index: int) -> tuple[Image, float]:
+        """Decodes one. Raises SourceError for a picture that cannot be decoded."""
+        path, data = self.files[index]
+        start = time.perf_counter()
+        image = decode_image(data, path)
+        return image, (time.perf_counter() - start) * 1e3
+
+    def feed(self, seconds: float) -> Iterator[Image]:
+        """Decodes one after the other."""
+        end, index = time.perf_counter() + seconds, 0
+        while time.perf_counter() < end:
+            yield self.load(index % len(self))[0]
+            index += 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VideoFrames:
+    """Decoded frames of a video; a video is decoded in order, so each one's ms were taken when it was read."""
+
+    name: str
+    images: tuple[Image, ...]
+    milliseconds: tuple[float, ...]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def load(self, index: int) -> tuple[Image, float]:
+        """A frame, and what decoding it has taken."""
+        return self.images[index], self.milliseconds[index]
+
+    def feed(self, seconds: float) -> Iterator[Image]:
+        """Decodes the file from its beginning, over and over, as far as the frames in memory go."""
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            with open_source(self.name, _ignore) as stream:
+                for frame in islice(stream, len(self)):
+                    yield frame.image
+                    if time.perf_counter() >= end:
+                        return
+
+
+def read_frames(source: str) -> Frames:
+    """The frames of a picture, of a folder or glob of pictures, or of a video: at most 300, and at most 512 MiB.
+
+    Raises SourceError for what cannot be read, and for cameras and streams, which cannot be read twice.
+    """
+    with open_source(source) as stream:
+        if stream.live:
+            raise SourceError(
+                f"cannot measure with {stream.name}: it gives each frame once; record a video of it first"
+            )
+        return _read_pictures(stream) if stream.pictures else _read_video(stream)
+
+
+def golden_frames(bundles: list[Bundle], default: Path) -> Frames:
+    """The golden picture of the first bundle that has one, else that of the bundle at `default`. Raises BundleError."""
+    from posesdk.bundle import GOLDEN_IMAGE, open_bundle
+
+    for bundle in bundles:
+        if (golden := bundle.golden()) is not None:
+            return PictureFrames(f"the golden picture of {bundle.manifest.id}", ((GOLDEN_IMAGE, golden.image),))
+    golden = open_bundle(default).golden()
+    if golden is None:
+        raise BundleError(f"no picture to measure with: neither the bundles nor {default} hold one; give a --source")
+    return PictureFrames("the golden picture of the default model", ((GOLDEN_IMAGE, golden.image),))
+
+
+def _read_pictures(stream: FrameStream) -> PictureFrames:
+    files: list[tuple[str, bytes]] = []
+    for frame in _within_limits(stream):
+        path = str(frame.info.source)
+        try:
+            files.append((path, Path(path).read_bytes()))
+        except OSError as error:
+            raise SourceError(f"cannot read image {path}: {error.strerror or error}") from error
+    return PictureFrames(stream.name, tuple(files))
+
+
+def _read_video(stream: FrameStream) -> VideoFrames:
+    images: list[Image] = []
+    milliseconds: list[float] = []
+    start = time.perf_counter()
+    for frame in _within_limits(stream):
+        milliseconds.append((time.perf_counter() - start) * 1e3)
+        images.append(frame.image)
+        start = time.perf_counter()
+    return VideoFrames(stream.name, tuple(images), tuple(milliseconds))
+
+
+def _within_limits(stream: FrameStream) -> Iterator[Frame]:
+    taken = 0
+    for frame in islice(stream, MOST_FRAMES):
+        taken += frame.image.nbytes
+        if taken > MOST_BYTES and taken > frame.image.nbytes:
+            return
+        yield frame
+
+
+def _ignore(fault: SourceError) -> None:
+    """It was told when the frames were read."""
