@@ -5,14 +5,15 @@ It knows one person; crops are squares around boxes with a margin, as top-down m
 """
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from peers.finder import Found, Image, Laps, nobody
-from peers.fitting import Fit
+from peers.finder import Found, Image, Laps, nobody, stream_in_threads
 from peers.rtmdet import PersonDetector
+from posesdk.streaming import ResultStream
 from posesdk_runtimes.registry import open_runtime
 
 __all__ = ["MoveNet", "crop_of"]
@@ -26,7 +27,6 @@ USUAL, EVERYONE = 0.3, 0.05
 MOST = 30
 
 Floats = NDArray[np.float32]
-Prepared = tuple[Image, Image, Fit]
 
 
 class MoveNet:
@@ -35,33 +35,35 @@ class MoveNet:
     title = "RTMDet-nano fp32 + MoveNet Lightning int8"
 
     def __init__(self, folder: Path, *, threads: int) -> None:
+        self._threads = threads
         self._detector = PersonDetector(folder, threads=threads)
         self._graph = open_runtime(folder / FILE, runtime="tflite", threads=threads)
 
-    def prepare(self, image: Image) -> tuple[Prepared, Laps]:
-        """The image, and its letterbox for the detector."""
+    def poses(self, image: Image, *, everyone: bool = False) -> Found:
+        """The people in an image."""
         laps = Laps()
-        canvas, placed = self._detector.prepare(image)
-        laps.lap("preprocess")
-        return (image, canvas, placed), laps
-
-    def finish(self, prepared: Prepared, laps: Laps, *, everyone: bool) -> Found:
-        """The people in the image."""
-        image, canvas, placed = prepared
-        maps = self._detector.run(canvas)
-        laps.lap("network")
-        boxes, scores = self._detector.decode(maps, placed, EVERYONE if everyone else USUAL)
-        laps.lap("decode")
+        boxes, scores = self._detect(image, EVERYONE if everyone else USUAL, laps)
         return self._look_into(image, boxes[:MOST], scores[:MOST], laps)
 
     def find_in(self, image: Image, boxes: Floats) -> Found:
         """As if the detector, which runs, had found these boxes (N, 4) x1, y1, x2, y2."""
-        (_, canvas, placed), laps = self.prepare(image)
+        laps = Laps()
+        self._detect(image, USUAL, laps)
+        return self._look_into(image, boxes, np.ones(len(boxes), np.float32), laps)
+
+    def stream(self, video: Path) -> ResultStream[Any]:
+        """The people in every frame of a video."""
+        return stream_in_threads(self, video, self._threads)
+
+    def _detect(self, image: Image, floor: float, laps: Laps) -> tuple[Floats, Floats]:
+        """Boxes (N, 4) and scores (N,)."""
+        canvas, placed = self._detector.prepare(image)
+        laps.lap("preprocess")
         maps = self._detector.run(canvas)
         laps.lap("network")
-        self._detector.decode(maps, placed, USUAL)
+        found = self._detector.decode(maps, placed, floor)
         laps.lap("decode")
-        return self._look_into(image, boxes, np.ones(len(boxes), np.float32), laps)
+        return found
 
     def _look_into(self, image: Image, boxes: Floats, scores: Floats, laps: Laps) -> Found:
         if not len(boxes):

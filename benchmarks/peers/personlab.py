@@ -41,7 +41,7 @@ def decode_people(heatmaps: Floats, short: Floats, mid: Floats, floor: float) ->
     """
     places, kinds, logits = _candidates(heatmaps, short, floor)
     points, values = _walk(places, kinds, heatmaps, short, mid)
-    certain = 1 / (1 + np.exp(-values))  # (M, 17)
+    certain = (1 / (1 + np.exp(-values))).astype(np.float32)  # (M, 17)
     kept: list[int] = []
     for index in np.argsort(-logits, kind="stable"):
         known = points[kept, kinds[index]]  # (N, 2)
@@ -115,7 +115,8 @@ def _sample(maps: Floats, places: Floats, channels: Indices) -> Floats:
     (top, left), (bottom, far) = low.T[..., None], high.T[..., None]
     above = maps[top, left, channels] * (1 - right) + maps[top, far, channels] * right
     below = maps[bottom, left, channels] * (1 - right) + maps[bottom, far, channels] * right
-    return above * (1 - down) + below * down
+    values: Floats = above * (1 - down) + below * down
+    return values
 
 
 def _inside(places: Floats, maps: Floats) -> Floats:

@@ -4,14 +4,15 @@ Input: the picture in RGB, (value - 128) / 128 inside the graph. Weights: Apache
 """
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from peers.finder import Found, Image, Laps, nobody
-from peers.fitting import Fit, fit
+from peers.finder import Found, Image, Laps, nobody, stream_in_threads
+from peers.fitting import fit
 from peers.personlab import decode_people
+from posesdk.streaming import ResultStream
 from posesdk_runtimes.registry import open_runtime
 
 __all__ = ["PoseNet"]
@@ -21,8 +22,6 @@ SIZE = (481, 641)
 USUAL, EVERYONE = 0.5, 0.1
 """Least score of a root, of a keypoint's mean and of a person: the published default, and what changes AP no more."""
 
-Prepared = tuple[NDArray[np.uint8], Fit]
-
 
 class PoseNet:
     """The network and PersonLab's decoder."""
@@ -30,19 +29,15 @@ class PoseNet:
     title = "PoseNet MobileNetV1-0.75 int8, 481x641"
 
     def __init__(self, folder: Path, *, threads: int) -> None:
+        self._threads = threads
         self._graph = open_runtime(folder / FILE, runtime="tflite", threads=threads)
 
-    def prepare(self, image: Image) -> tuple[Prepared, Laps]:
-        """The letterboxed image, RGB."""
+    def poses(self, image: Image, *, everyone: bool = False) -> Found:
+        """The people in an image."""
         laps = Laps()
         canvas, placed = fit(image, SIZE, border=0, centered=False)
         pixels = np.asarray(cv2.cvtColor(canvas, cv2.COLOR_BGR2RGB), np.uint8)
         laps.lap("preprocess")
-        return (pixels, placed), laps
-
-    def finish(self, prepared: Prepared, laps: Laps, *, everyone: bool) -> Found:
-        """The people in the image."""
-        pixels, placed = prepared
         maps = self._graph.run({self._graph.inputs[0].name: pixels[None]})
         laps.lap("network")
         heatmaps, short, mid = (maps[f"float_{name}"][0] for name in ("heatmaps", "short_offsets", "mid_offsets"))
@@ -53,3 +48,7 @@ class PoseNet:
         keypoints[..., :2] = placed.to_image(keypoints[..., :2])
         laps.lap("decode")
         return Found(keypoints, scores, laps.spent)
+
+    def stream(self, video: Path) -> ResultStream[Any]:
+        """The people in every frame of a video."""
+        return stream_in_threads(self, video, self._threads)

@@ -49,7 +49,8 @@ class PersonDetector:
 
 def decode_boxes(maps: Sequence[Floats], floor: float) -> tuple[Floats, Floats]:
     """Boxes (N, 4) x1, y1, x2, y2 in px of the input, and scores (N,), of maps (h, w, 5) of an input of SIDE."""
-    found, certain = [], []
+    found: list[Floats] = []
+    certain: list[Floats] = []
     least = np.log(floor / (1 - floor))
     for values in maps:
         stride = SIDE // len(values)
@@ -57,7 +58,7 @@ def decode_boxes(maps: Sequence[Floats], floor: float) -> tuple[Floats, Floats]:
         cells = values[rows, columns]  # (M, 5)
         corners = np.stack([columns, rows], axis=1).astype(np.float32) * stride
         found.append(np.concatenate([corners - cells[:, 1:3], corners + cells[:, 3:5]], axis=1))
-        certain.append(1 / (1 + np.exp(-cells[:, 0])))
+        certain.append((1 / (1 + np.exp(-cells[:, 0]))).astype(np.float32))
     boxes, scores = np.concatenate(found), np.concatenate(certain)
     kept = suppress(boxes, scores, overlap=OVERLAP, most=MOST)
     return boxes[kept], scores[kept]

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peers.boxes import suppress
-from peers.finder import Found, Image, Laps, nobody
-from peers.fitting import Fit, fit
+from peers.finder import Found, Image, Laps, nobody, stream_in_threads
+from peers.fitting import fit
 from peers.pictures import Colours, open_graph, read_graph
+from posesdk.streaming import ResultStream
 from posesdk_runtimes.base import Runtime
 from posesdk_runtimes.openvino import import_openvino
 
@@ -28,8 +29,6 @@ USUAL, EVERYONE = 0.25, 0.001
 """Least score of a person: that of `predict`, and that of `val`."""
 OVERLAP, MOST = 0.7, 300
 
-Prepared = tuple[Image, Fit]
-
 
 class Yolo:
     """The network at an input of `side` x `side`; with `rectangle` without the border that a picture leaves empty."""
@@ -40,16 +39,11 @@ class Yolo:
         self._graphs: dict[tuple[int, int], Runtime] = {}
         self._open((side, side))
 
-    def prepare(self, image: Image) -> tuple[Prepared, Laps]:
-        """The letterboxed image, BGR."""
+    def poses(self, image: Image, *, everyone: bool = False) -> Found:
+        """The people in an image."""
         laps = Laps()
         canvas, placed = fit(image, self._size(image), border=GREY, centered=True)
         laps.lap("preprocess")
-        return (canvas, placed), laps
-
-    def finish(self, prepared: Prepared, laps: Laps, *, everyone: bool) -> Found:
-        """The people in the image."""
-        canvas, placed = prepared
         graph = self._open((canvas.shape[0], canvas.shape[1]))
         (output,) = graph.run({graph.inputs[0].name: canvas[None]}).values()
         laps.lap("network")
@@ -60,6 +54,10 @@ class Yolo:
         keypoints[..., :2] = placed.to_image(keypoints[..., :2])
         laps.lap("decode")
         return Found(keypoints, scores, laps.spent)
+
+    def stream(self, video: Path) -> ResultStream[Any]:
+        """The people in every frame of a video."""
+        return stream_in_threads(self, video, self._threads)
 
     def _size(self, image: Image) -> tuple[int, int]:
         """Height and width of the input: whole strides."""

@@ -2,16 +2,24 @@
 
 import json
 
+import cv2
 import numpy as np
 import pytest
 
+from peers import plots
 from peers.boxes import suppress
-from peers.finder import Found, Laps, Peer
+from peers.crowds import make_crowd
+from peers.finder import STAGES, Found, stream_in_threads
 from peers.fitting import fit
+from peers.latency import Latency, measure_latency
 from peers.movenet import MoveNet, crop_of
+from peers.ours import open_ours
 from peers.personlab import EDGES, STRIDE, decode_people, rescored
+from peers.plots import Point
 from peers.posenet import PoseNet
+from peers.rate import Rate, measure_rates
 from peers.rtmdet import decode_boxes
+from peers.tables import growth_table, ratio_lines
 from peers.yolo import Yolo, decode_yolo, kept_cells, resize_yolo
 from posesdk.images import read_image
 from posesdk.oks import oks
@@ -147,33 +155,6 @@ def test_points_of_a_fitted_image_come_back(centered):
     assert (canvas == 114).all(axis=2).sum() == 90 * 45
 
 
-class Numbered:
-    """Finds as many people as the image's first pixel says."""
-
-    title = "numbered"
-
-    def prepare(self, image):
-        return int(image[0, 0, 0]), Laps()
-
-    def finish(self, prepared, laps, *, everyone):
-        return Found(np.zeros((prepared, 17, 3)), np.zeros(prepared), laps.spent)
-
-
-@pytest.mark.parametrize("count", [0, 1, 3, 20])
-def test_stream_of_a_peer_keeps_the_order_of_the_frames(count):
-    frames = (np.full((2, 2, 3), number, np.uint8) for number in range(count))
-    assert list(Peer(Numbered()).stream(frames)) == list(range(count))
-
-
-def test_fault_of_a_source_ends_the_stream_of_a_peer():
-    def frames():
-        yield np.zeros((2, 2, 3), np.uint8)
-        raise OSError("gone")
-
-    with pytest.raises(OSError, match="gone"):
-        list(Peer(Numbered()).stream(frames()))
-
-
 @pytest.mark.parametrize(
     "make",
     [
@@ -192,9 +173,113 @@ def test_published_model_finds_the_large_person_of_a_photo(shared, make):
     person = max(complete, key=lambda entry: entry["area"])
     name = next(entry["file_name"] for entry in tree["images"] if entry["id"] == person["image_id"])
     image = read_image(shared("data", "coco_eval", "images", name), oriented=False)
-    found = Peer(make(shared("peers"))).poses(image)
+    found = make(shared("peers")).poses(image)
     labels = np.array(person["keypoints"], float).reshape(1, 17, 3)
     similarity = oks(found.keypoints[..., :2], labels, [person["area"]], COCO_17.sigmas)
     assert similarity.max() > 0.7
     assert set(found.timing) == {"preprocess", "network", "decode"}
     assert min(found.timing.values()) > 0
+
+
+def person_picture():
+    return np.random.default_rng(0).integers(0, 100, (300, 100, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 17, 30])
+def test_crowd_has_as_many_people_as_wanted_beside_each_other(count):
+    crowd = make_crowd(person_picture(), count)
+    covered = np.zeros(crowd.image.shape[:2], int)
+    for left, top, right, bottom in crowd.boxes.astype(int):
+        covered[top:bottom, left:right] += 1
+    assert len(crowd.boxes) == count
+    assert covered.max() == 1
+    np.testing.assert_array_equal(covered == 0, (crowd.image == 114).all(axis=2))
+    sides = crowd.boxes[:, 2:] - crowd.boxes[:, :2]
+    np.testing.assert_allclose(sides[:, 1] / sides[:, 0], 3, rtol=0.05)
+
+
+class Told:
+    """Finds as many people as it is told, and writes down when it is called."""
+
+    def __init__(self, title, people, calls):
+        self.title, self._people, self._calls = title, people, calls
+
+    def poses(self, image, *, everyone=False):
+        self._calls.append((self.title, int(image[0, 0, 0])))
+        return Found(np.zeros((self._people, 17, 3)), np.zeros(self._people), dict.fromkeys(STAGES, 1.0))
+
+    def stream(self, video):
+        return stream_in_threads(self, video, 2)
+
+
+def test_models_take_turns_of_two_calls_at_every_picture():
+    calls = []
+    works = {name: Told(name, people, calls).poses for name, people in (("a", 1), ("b", 2))}
+    images = [np.full((2, 2, 3), number, np.uint8) for number in (7, 8)]
+    measured = measure_latency(works, images, 2, lambda percent: None)
+    orders = {7: ["a", "a", "b", "b"], 8: ["b", "b", "a", "a"]}
+    assert calls == 2 * [(name, number) for number, names in orders.items() for name in names]
+    assert {name: len(latency.values["total"]) for name, latency in measured.items()} == {"a": 4, "b": 4}
+    assert measured["b"].people == 2
+    assert measured["a"].percentile(95, "network") == 1.0
+    assert 0 < measured["a"].least <= measured["a"].percentile(50)
+
+
+def test_frames_of_a_video_are_counted_singly_and_overlapped(tmp_path):
+    path = tmp_path / "video.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (32, 32))
+    for _ in range(6):
+        writer.write(np.zeros((32, 32, 3), np.uint8))
+    writer.release()
+    calls = []
+    rates = measure_rates({"a": Told("a", 3, calls)}, path, 4, 2, lambda text: None)
+    assert rates["a"].people == [3.0, 3.0]
+    assert len(rates["a"].single) == len(rates["a"].streamed) == 2
+    assert len(calls) >= 3 + 2 * (4 + 4)  # before it counts, one by one, and overlapped, which works ahead
+    assert measure_rates({"a": Told("a", 0, calls)}, path, 100, 1, lambda text: None)["a"].people == [0.0]
+
+
+def test_ratio_is_the_median_of_those_of_the_rounds():
+    finders = {name: Told(name, 1, []) for name in ("ours", "theirs")}
+    rates = {"ours": Rate([10, 20, 90], [40, 60, 80], [1]), "theirs": Rate([10, 10, 10], [20, 20, 10], [1])}
+    assert ratio_lines(finders, rates, ["ours"]) == ["ours / theirs: 3.00 overlapped, 2.00 one by one"]
+
+
+def test_growth_tells_what_a_person_costs_and_who_was_missed():
+    def calls(least, people):
+        return Latency({"total": np.array([least, least + 1, least + 2]), "people": np.full(3, people)})
+
+    table = growth_table({"a": Told("A", 1, [])}, {1: {"a": calls(10, 1)}, 11: {"a": calls(15, 4)}})
+    assert table.rows == (("A", "11.00", "16.00 (4)", "0.500"),)
+
+
+def test_titles_of_the_plot_cover_no_mark_and_no_other_title(tmp_path, monkeypatch):
+    boxes, marks = [], []
+    points = [Point(f"model number {i}", 10 + i, 20, 0.3 + 0.004 * i, ours=i < 2) for i in range(4)]
+
+    def note(figure, path):
+        (axes,) = figure.axes
+        boxes.extend(text.get_window_extent() for text in axes.texts)
+        marks.extend(axes.transData.transform((point.milliseconds, point.accuracy)) for point in points)
+        figure.savefig(path)
+
+    monkeypatch.setattr(plots, "_write", note)
+    plots.plot_tradeoff(points, "note", tmp_path / "plot.png")
+    assert len(boxes) == 4
+    assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
+    assert not any(box.contains(*mark) for box in boxes for mark in marks)
+    assert cv2.imread(str(tmp_path / "plot.png")) is not None
+
+
+def test_bundle_is_opened_in_the_precision_at_the_end_of_its_name(dual_bundle):
+    finder = open_ours(f"{dual_bundle}:fp32", threads=1)
+    image = np.random.default_rng(0).integers(0, 256, (96, 120, 3), dtype=np.uint8)
+    found, expected = finder.poses(image, everyone=True), finder.detector.detect_all(image)
+    assert finder.detector.info.precision == "fp32"
+    assert finder.title == "tiny-dual fp32"
+    np.testing.assert_array_equal(found.keypoints[..., :2], expected.keypoints)
+    np.testing.assert_array_equal(found.scores, expected.scores)
+    assert set(found.timing) == set(STAGES)
+    assert all(value >= 0 for value in found.timing.values())
+    with pytest.raises(ValueError, match="int8"):
+        open_ours(f"{dual_bundle}:int8", threads=1)
