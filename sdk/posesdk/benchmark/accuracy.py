@@ -6,6 +6,7 @@ from pathlib import Path
 from posesdk.benchmark.entries import Entry
 from posesdk.labelled_pictures import PictureFiles, read_pictures
 from posesdk.manifest import FLOAT_VARIANT
+from posesdk.skeleton import Skeleton
 from posesdk.verify import POINTS, OnPicture, Reference
 from posesdk_runtimes.errors import SourceError
 
@@ -22,9 +23,9 @@ class Labelled:
     images: Path | None = None
     limit: int | None = None
 
-    def read(self, entry: Entry) -> PictureFiles:
-        """Those for an entry's skeleton. Raises SourceError, also where nothing is labelled."""
-        pictures = read_pictures(self.annotations, entry.bundle.spec.skeleton, images=self.images, limit=self.limit)
+    def read(self, skeleton: Skeleton) -> PictureFiles:
+        """Those for models of a skeleton. Raises SourceError, also where nothing is labelled."""
+        pictures = read_pictures(self.annotations, skeleton, images=self.images, limit=self.limit)
         if pictures.labels is None:
             raise SourceError(f"{self.annotations} labels nobody, so there is no AP; name a COCO keypoint file")
         return pictures

@@ -15,12 +15,12 @@ from posesdk.benchmark.machine import Load, pin
 from posesdk.benchmark.people import PeopleTimes
 from posesdk.benchmark.report import Results, report_dict, report_tables
 from posesdk.benchmark.rounds import PERCENT, Budget, Rounds
-from posesdk.benchmark.sensors import Sensors
-from posesdk.benchmark.startup import measure_fresh
+from posesdk.benchmark.startup import RUNS, measure_fresh
 from posesdk.benchmark.tables import show_table
-from posesdk.benchmark.throughput import SLICES, TENTHS, Rates, sustain
+from posesdk.benchmark.throughput import SLICES, TENTHS, Rates, Sustained
 from posesdk.bundle import default_bundle_path, open_bundle
 from posesdk.detector import Detector
+from posesdk.labelled_pictures import PictureFiles
 from posesdk.outputs import STDOUT
 from posesdk.progress import counting
 from posesdk.shipped import find_bundle
@@ -33,6 +33,8 @@ __all__ = ["BenchmarkRequest", "parse_counts", "parse_seconds", "run_benchmark"]
 WARM_UP = 3
 """Frames before any that counts: the backends get ready for the size in them."""
 DEFAULT_BUDGET = Budget(5.0)
+STREAMED = 0.5
+"""Seconds of streaming for each second of single frames."""
 UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
@@ -84,14 +86,16 @@ def run_benchmark(request: BenchmarkRequest) -> None:
     bundles = [open_bundle(find_bundle(name)) for name in request.bundles or (None,)]
     entries, left_out = find_entries(bundles, request.selection)
     frames = read_frames(request.source) if request.source else golden_frames(bundles, default_bundle_path())
-    if request.labelled is not None:
-        request.labelled.read(entries[0])  # a fault in it is told before the work
+    pictures = _read_labelled(request.labelled, entries)  # before the work: a fault in it is told at once
     load = Load()
     results = Results([], left_out, frames)
     try:
         with ExitStack() as stack:
             detectors = _open(entries, results, stack)
-            _measure(request, results, detectors)
+            _measure_frames(request, results, detectors)
+            _measure_people(request, results)
+            _measure_accuracy(results, pictures)
+            _measure_sustained(request, results, detectors)
         results.complete = True
     except KeyboardInterrupt:
         if results.entries:
@@ -134,45 +138,60 @@ def _open(entries: list[Entry], results: Results, stack: ExitStack) -> list[Dete
     return detectors
 
 
-def _measure(request: BenchmarkRequest, results: Results, detectors: list[Detector]) -> None:
-    """One part after the other, into `results`."""
+def _read_labelled(labelled: Labelled | None, entries: list[Entry]) -> dict[str, PictureFiles]:
+    """The labelled pictures for each skeleton, none where none are asked for."""
+    if labelled is None:
+        return {}
+    skeletons = {entry.bundle.spec.skeleton.name: entry.bundle.spec.skeleton for entry in entries}
+    return {name: labelled.read(skeleton) for name, skeleton in skeletons.items()}
+
+
+def _measure_frames(request: BenchmarkRequest, results: Results, detectors: list[Detector]) -> None:
+    """Latency, throughput, start-up, batches; the accuracy that is recorded."""
     entries, frames, budget = results.entries, results.frames, request.budget
-    image, _ = frames.load(0)
     for index, entry in enumerate(entries):
         if (recorded := recorded_accuracy(entry)) is not None:
             results.accuracy[index] = recorded
     results.latency = Rounds([frame_work(detector, frames) for detector in detectors])
     with counting("latency", PERCENT) as on_percent:
         results.latency.run(budget, len(entries), on_percent)
-    results.rates = Rates(detectors, frames, Sensors())
+    results.rates = Rates(detectors, frames)
     with counting("throughput", SLICES * len(entries)) as on_slice:
-        results.rates.run(budget.seconds / 2, on_slice)
-    with counting("fresh processes", 3 * len(entries)) as on_process:
-        measure_fresh(entries, image, results.fresh, on_process)
-    if request.people:
-        _measure_people(request, results)
+        results.rates.run(budget.seconds * STREAMED, on_slice)
+    with counting("fresh processes", RUNS * len(entries)) as on_process:
+        measure_fresh(entries, frames.load(0)[0], results.fresh, on_process)
     if request.batch:
         results.batches = BatchTimes(entries, detectors, frames, request.batch)
         with counting("batches", PERCENT) as on_percent:
             results.batches.run(budget, on_percent)
-    if request.labelled is not None:
-        for index, entry in enumerate(entries):
-            pictures = request.labelled.read(entry)
-            with counting(f"accuracy of {entry.name}", len(pictures)) as on_picture:
-                results.accuracy[index] = measured_accuracy(entry, pictures, on_picture)
-    if request.sustained is not None:
-        sensors = Sensors()
-        for entry, detector in zip(entries, detectors, strict=True):
-            with counting(f"sustained: {entry.name}", TENTHS) as on_tenth:
-                results.sustained.append((entry, sustain(detector, frames, request.sustained, sensors, on_tenth)))
 
 
 def _measure_people(request: BenchmarkRequest, results: Results) -> None:
+    if not request.people:
+        return
     with ExitStack() as stack:
         pipelines = [stack.enter_context(closing(entry.pipeline())) for entry in results.entries]
         results.people = PeopleTimes(results.entries, pipelines, request.people)
         with counting("people", PERCENT) as on_percent:
             results.people.run(results.frames.load(0)[0], request.budget, on_percent)
+
+
+def _measure_accuracy(results: Results, labelled: dict[str, PictureFiles]) -> None:
+    for index, entry in enumerate(results.entries if labelled else ()):
+        pictures = labelled[entry.bundle.spec.skeleton.name]
+        with counting(f"accuracy of {entry.name}", len(pictures)) as on_picture:
+            results.accuracy[index] = measured_accuracy(entry, pictures, on_picture)
+
+
+def _measure_sustained(request: BenchmarkRequest, results: Results, detectors: list[Detector]) -> None:
+    """One entry after the other: what heats the machine is one at a time."""
+    if request.sustained is None:
+        return
+    for entry, detector in zip(results.entries, detectors, strict=True):
+        found = Sustained(request.sustained, entry.candidate.device)
+        results.sustained.append((entry, found))
+        with counting(f"sustained: {entry.name}", TENTHS) as on_tenth:
+            found.run(detector, results.frames, on_tenth)
 
 
 def _show(request: BenchmarkRequest, results: Results, load: Load) -> None:

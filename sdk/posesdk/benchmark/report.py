@@ -51,7 +51,7 @@ def report_tables(results: Results) -> Iterator[Table]:
         yield results.people.table()
     if results.batches is not None and not results.batches.is_empty:
         yield results.batches.table()
-    if results.sustained:
+    if any(one.rates for _, one in results.sustained):
         yield sustained_table(results.sustained)
 
 

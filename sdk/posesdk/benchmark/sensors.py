@@ -1,5 +1,7 @@
 """Temperature, clock frequency and power of a machine, where it lets itself be asked; None where it does not."""
 
+import shutil
+import subprocess
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,14 +9,22 @@ from pathlib import Path
 
 import psutil
 
+from posesdk_runtimes.registry import device_family
+
 __all__ = ["Reading", "Sensors"]
 
 SYSTEM = Path("/sys")
 MICRO, MILLI = 1e-6, 1e-3
 INA_FOLDERS = ("bus/i2c/drivers/ina3221/*/hwmon/hwmon*", "bus/i2c/drivers/ina3221x/*/iio:device*")
 """Where the power monitor of a Jetson stands: with JetPack 5 and newer, and before."""
-INA_TOTAL = ("VDD_IN", "POM_5V_IN", "VIN_SYS_5V0", "VDD_GPU_SOC")
-"""Labels of the rail that feeds a module, in the order of preference; the last one where none of all is there."""
+INA_TOTAL = ("VDD_IN", "POM_5V_IN")
+"""Labels of the rail that feeds a whole module; where there is none, all rails together are the module's."""
+PACKAGE = "package"
+"""How RAPL calls a processor; its other zones are parts of one, or hold several."""
+NVIDIA_SMI = "nvidia-smi"
+NVIDIA_FIGURES = "temperature.gpu,clocks.sm,power.draw"
+PATIENCE = 10.0
+"""Seconds that a card's tool may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +37,20 @@ class Reading:
 
 
 class Sensors:
-    """Readings of this machine; `system` stands for another place than /sys."""
+    """Readings of this machine; of an NVIDIA card, and not of the processor, for a `device` that is one.
 
-    def __init__(self, system: Path = SYSTEM) -> None:
-        self._system = system
+    `system` stands for another place than /sys.
+    """
+
+    def __init__(self, device: str = "cpu", system: Path = SYSTEM) -> None:
+        self._device, self._system = device, system
         self._energy = self._joules()
         self._since = time.perf_counter()
 
     def read(self) -> Reading:
         """What can be read now."""
+        if device_family(self._device) == "cuda" and shutil.which(NVIDIA_SMI):
+            return _read_card(self._device.partition(":")[2])
         energy, now = self._joules(), time.perf_counter()
         watts = self._rail_watts()
         if watts is None and energy is not None and self._energy is not None and energy >= self._energy:
@@ -59,11 +74,13 @@ class Sensors:
 
     def _joules(self) -> float | None:
         """What all processor packages have taken so far (RAPL); parts of a package are in its own figure."""
-        packages = list(self._numbers("class/powercap/intel-rapl:?/energy_uj"))
-        return MICRO * sum(packages) if packages else None
+        zones = sorted(self._system.glob("class/powercap/intel-rapl:*"))
+        packages = [_number(zone / "energy_uj") for zone in zones if (_text(zone / "name") or "").startswith(PACKAGE)]
+        known = [energy for energy in packages if energy is not None]
+        return MICRO * sum(known) if known else None
 
     def _rail_watts(self) -> float | None:
-        """A Jetson's power monitor: volts times amperes of the rail that feeds the module."""
+        """A Jetson's power monitor: volts times amperes."""
         rails: dict[str, float] = {}
         for folder in (found for pattern in INA_FOLDERS for found in sorted(self._system.glob(pattern))):
             for channel in range(4):
@@ -74,14 +91,28 @@ class Sensors:
                     rails[label] = MILLI * volts * MILLI * amperes
                 elif label and watts is not None:
                     rails[label] = MILLI * watts
-        return next((rails[name] for name in INA_TOTAL if name in rails), None)
+        return next((rails[name] for name in INA_TOTAL if name in rails), sum(rails.values()) if rails else None)
 
     def _numbers(self, pattern: str) -> Iterable[float]:
         return (value for path in sorted(self._system.glob(pattern)) if (value := _number(path)) is not None)
 
 
+def _read_card(index: str) -> Reading:
+    """What NVIDIA's tool says of a card; a Jetson's has no such figures, and says so in words."""
+    command = [NVIDIA_SMI, f"--id={index or 0}", f"--query-gpu={NVIDIA_FIGURES}", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return Reading(None, None, None)
+    cells = [_float(cell) for cell in done.stdout.strip().split(",")]
+    return Reading(*cells) if len(cells) == len(NVIDIA_FIGURES.split(",")) else Reading(None, None, None)
+
+
 def _number(path: Path) -> float | None:
-    text = _text(path)
+    return _float(_text(path))
+
+
+def _float(text: str | None) -> float | None:
     try:
         return None if text is None else float(text)
     except ValueError:

@@ -65,7 +65,7 @@ def _run(entry: Entry, image: Path) -> Fresh:
             command, capture_output=True, text=True, errors="replace", timeout=LIMIT, env=_environment(), check=False
         )
     except subprocess.TimeoutExpired:
-        return Fresh(fault=f"its process took more than {LIMIT:.0f} s and was ended")
+        return Fresh(fault=f"its process took more than {LIMIT:g} s and was ended")
     try:
         return Fresh(**json.loads(done.stdout.splitlines()[-1]))
     except (IndexError, ValueError, TypeError):

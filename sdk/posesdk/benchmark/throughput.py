@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from posesdk.benchmark.sensors import Reading, Sensors
 from posesdk.benchmark.tables import NOTHING, Table
 from posesdk.detector import Detector
 
-__all__ = ["Rates", "Sustained", "stream_rate", "sustain", "sustained_table"]
+__all__ = ["Rates", "Sustained", "stream_rate", "sustained_table"]
 
 SLICES = 3
 """Turns of each entry."""
@@ -33,8 +33,9 @@ def stream_rate(detector: Detector, frames: Frames, seconds: float) -> float:
 class Rates:
     """Frames a second of entries that take turns in slices of time, and what the sensors said meanwhile."""
 
-    def __init__(self, detectors: Sequence[Detector], frames: Frames, sensors: Sensors) -> None:
-        self._detectors, self._frames, self._sensors = detectors, frames, sensors
+    def __init__(self, detectors: Sequence[Detector], frames: Frames) -> None:
+        self._detectors, self._frames = detectors, frames
+        self._sensors = [Sensors(detector.info.device) for detector in detectors]
         self.turns: list[tuple[float, ...]] = []
         self.readings: list[list[Reading]] = [[] for _ in detectors]
 
@@ -43,9 +44,9 @@ class Rates:
         for turn in range(SLICES):
             rates = []
             for index, detector in enumerate(self._detectors):
-                self._sensors.read()
+                self._sensors[index].read()
                 rates.append(stream_rate(detector, self._frames, seconds / SLICES))
-                self.readings[index].append(self._sensors.read())
+                self.readings[index].append(self._sensors[index].read())
                 on_slice(turn * len(self._detectors) + index + 1)
             self.turns.append(tuple(rates))
 
@@ -76,13 +77,31 @@ class Rates:
         }
 
 
-@dataclass(frozen=True, slots=True)
 class Sustained:
     """One entry over a long time: frames a second of each tenth of it, and the sensors at the end of each."""
 
-    seconds: float
-    rates: tuple[float, ...]
-    readings: tuple[Reading, ...]
+    def __init__(self, seconds: float, device: str) -> None:
+        self.seconds = seconds
+        self.rates: list[float] = []
+        self.readings: list[Reading] = []
+        self._sensors = Sensors(device)
+
+    def run(self, detector: Detector, frames: Frames, on_tenth: Callable[[int], None]) -> None:
+        """One stream for so long, from its first poses on; a run that is cut short keeps the tenths that were full."""
+        length, count = self.seconds / TENTHS, 0
+        begin = now = 0.0
+        for number, _ in enumerate(detector.stream(frames.feed(self.seconds))):
+            now = time.perf_counter()
+            if number == 0:
+                begin = now
+                self._sensors.read()
+                continue
+            while now > begin + length and len(self.rates) < TENTHS:
+                self._close_tenth(count / length, on_tenth)
+                begin, count = begin + length, 0
+            count += 1
+        if len(self.rates) < TENTHS and now > begin:  # the last one is a little shorter, by what the first poses took
+            self._close_tenth(count / (now - begin), on_tenth)
 
     @property
     def drop(self) -> float:
@@ -93,23 +112,15 @@ class Sustained:
         """For JSON."""
         return {
             "seconds": self.seconds,
-            "frames_per_second": list(self.rates),
+            "frames_per_second": self.rates,
             "drop": self.drop,
             "readings": [asdict(one) for one in self.readings],
         }
 
-
-def sustain(
-    detector: Detector, frames: Frames, seconds: float, sensors: Sensors, on_tenth: Callable[[int], None]
-) -> Sustained:
-    """Streams for so long. What was measured until an interruption is lost for this entry alone."""
-    rates, readings = [], []
-    sensors.read()
-    for tenth in range(TENTHS):
-        rates.append(stream_rate(detector, frames, seconds / TENTHS))
-        readings.append(sensors.read())
-        on_tenth(tenth + 1)
-    return Sustained(seconds, tuple(rates), tuple(readings))
+    def _close_tenth(self, rate: float, on_tenth: Callable[[int], None]) -> None:
+        self.rates.append(rate)
+        self.readings.append(self._sensors.read())
+        on_tenth(len(self.rates))
 
 
 def sustained_table(found: Sequence[tuple[Entry, Sustained]]) -> Table:
@@ -119,7 +130,8 @@ def sustained_table(found: Sequence[tuple[Entry, Sustained]]) -> Table:
         (
             entry.name,
             *(f"{rate:.1f}" for rate in one.rates),
-            f"{one.drop:+.1%}",
+            *(NOTHING for _ in range(TENTHS - len(one.rates))),
+            f"{one.drop:.1%}",
             _course([reading.celsius for reading in one.readings]),
             _course([reading.megahertz for reading in one.readings]),
             _course([reading.watts for reading in one.readings]),

@@ -1,0 +1,82 @@
+"""Frames to measure with."""
+
+import cv2
+import numpy as np
+import pytest
+
+from posesdk.benchmark import frames as module
+from posesdk.benchmark.frames import golden_frames, read_frames
+from posesdk.bundle import open_bundle
+from posesdk.sources import open_source, read_image
+from posesdk_runtimes.errors import BundleError, SourceError
+
+
+@pytest.fixture
+def folder(tmp_path, spots):
+    for number, x in enumerate((40, 60, 90)):
+        assert cv2.imwrite(str(tmp_path / f"{number}.png"), spots([(x, 60)]))
+    return tmp_path
+
+
+@pytest.fixture
+def clip(tmp_path, spots):
+    path = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, (192, 128))
+    for x in range(20, 160, 10):
+        writer.write(spots([(x, 60)]))
+    writer.release()
+    return path
+
+
+def test_pictures_are_those_of_the_folder_decoded_anew(folder):
+    found = read_frames(str(folder))
+    assert len(found) == 3
+    for number in range(3):
+        image, milliseconds = found.load(number)
+        assert np.array_equal(image, read_image(folder / f"{number}.png"))
+        assert milliseconds > 0
+    assert found.load(0)[0] is not found.load(0)[0]
+
+
+def test_a_video_has_its_frames_in_order_also_when_it_is_fed_again(clip):
+    wanted = [frame.image for frame in open_source(clip)]
+    found = read_frames(str(clip))
+    assert all(np.array_equal(found.load(number)[0], image) for number, image in enumerate(wanted))
+    fed = found.feed(60)
+    for image in (*wanted, *wanted):
+        assert np.array_equal(next(fed), image)
+    fed.close()
+
+
+def test_pictures_are_fed_over_and_over_and_the_feed_ends(folder):
+    found = read_frames(str(folder))
+    fed = found.feed(60)
+    again = [next(fed) for _ in range(5)]
+    assert np.array_equal(again[4], found.load(1)[0])
+    fed.close()
+    assert list(found.feed(0)) == []
+
+
+def test_a_long_source_is_used_from_its_beginning(clip, monkeypatch):
+    monkeypatch.setattr(module, "MOST_FRAMES", 4)
+    assert len(read_frames(str(clip))) == 4
+    monkeypatch.setattr(module, "MOST_BYTES", 2 * 192 * 128 * 3)
+    assert len(read_frames(str(clip))) == 2
+    monkeypatch.setattr(module, "MOST_BYTES", 1)
+    assert len(read_frames(str(clip))) == 1
+
+
+def test_without_a_source_the_first_golden_picture_is_taken_or_the_default_models(
+    tmp_path, make_bundle, tiny_folder, spots
+):
+    bare = open_bundle(make_bundle(tmp_path / "bare"))
+    golden = read_image(tiny_folder / "golden" / "image.png")
+    for bundles, default in (([bare, open_bundle(tiny_folder)], bare.path), ([bare], tiny_folder)):
+        assert np.array_equal(golden_frames(bundles, default).load(0)[0], golden)
+    with pytest.raises(BundleError, match="--source"):
+        golden_frames([bare], bare.path)
+
+
+def test_a_source_that_cannot_be_read_is_told(tmp_path):
+    with pytest.raises(SourceError, match="no such file"):
+        read_frames(str(tmp_path / "none.jpg"))

@@ -1,0 +1,187 @@
+"""The figures of each part of a benchmark, from laps and clocks that are known."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from posesdk.benchmark import throughput
+from posesdk.benchmark.batches import BatchTimes
+from posesdk.benchmark.entries import Entry, LeftOut, Selection, find_entries
+from posesdk.benchmark.frames import PictureFrames
+from posesdk.benchmark.latency import COLUMNS, TOTAL, frame_work
+from posesdk.benchmark.people import PeopleTimes
+from posesdk.benchmark.rounds import Rounds
+from posesdk.benchmark.startup import measure_fresh
+from posesdk.benchmark.throughput import Sustained, stream_rate
+from posesdk.bundle import open_bundle
+from posesdk.manifest import Variant
+from posesdk_runtimes.errors import DeviceUnavailableError, MissingDependencyError
+
+
+@pytest.fixture(scope="module")
+def entry(tiny_folder) -> Entry:
+    return find_entries([open_bundle(tiny_folder)], Selection(runtime="onnxruntime", threads=1))[0][0]
+
+
+def rounds_of(laps) -> Rounds:
+    rounds = Rounds([])
+    rounds.laps = laps
+    return rounds
+
+
+def test_the_stages_of_a_frame_add_up_to_the_whole(entry):
+    golden = entry.bundle.golden()
+    frames = PictureFrames("golden", (("image.png", golden.image),))
+    with entry.detector() as detector:
+        lap = frame_work(detector, frames)(0)
+        assert lap["people"] == len(detector(golden.picture()))
+    assert all(lap[name] >= 0 for name in COLUMNS)
+    assert sum(lap[name] for name in COLUMNS) == pytest.approx(lap[TOTAL], rel=1e-9)
+
+
+def test_one_more_person_costs_the_slope_whatever_the_machine_does(entry):
+    counts, drifts = (1, 5, 10), (1.0, 3.0, 2.0, 1.2, 7.0)
+    pipeline = entry.pipeline()
+    people = PeopleTimes([entry], [pipeline], counts)
+    people.rounds = rounds_of(
+        [
+            tuple(
+                {
+                    "total": 10 + 2 + drift * 0.5 * count,
+                    "trunk": 10.0,
+                    "around": 2 + drift * 0.5 * count,
+                    "found": count,
+                }
+                for count in counts
+            )
+            for drift in drifts
+        ]
+    )
+    told = people.to_dict(0)
+    assert told["person_ms"] == pytest.approx(0.5 * np.median(drifts))
+    assert told["person_of_trunk"] == pytest.approx(0.05 * np.median(drifts))
+    assert told["by_count"]["5"]["found"] == 5
+    assert people.table().rows[0][-1] == "10.0%"
+    pipeline.close()
+
+
+def test_one_number_of_people_has_no_slope(entry):
+    pipeline = entry.pipeline()
+    people = PeopleTimes([entry], [pipeline], [3])
+    people.rounds = rounds_of([({"total": 3.0, "trunk": 1.0, "around": 2.0, "found": 3.0},)])
+    assert people.to_dict(0)["person_ms"] is None
+    assert people.table().rows[0][-2:] == ("-", "-")
+    pipeline.close()
+
+
+def test_a_batch_has_its_time_a_frame_and_its_gain_over_the_first_size(entry, spots):
+    golden = entry.bundle.golden()
+    frames = PictureFrames("golden", (("image.png", golden.image),))
+    with entry.detector() as detector:
+        batches = BatchTimes([entry], [detector], frames, [1, 4])
+    batches.rounds = rounds_of([({"frame": 8.0}, {"frame": 4.0}), ({"frame": 16.0}, {"frame": 8.0})] * 3)
+    assert batches.to_dict(0)["4"] == {"ms_per_frame": 6.0, "frames_per_second": 1e3 / 6, "speed_up": 2.0}
+
+
+class Streaming:
+    """A detector that takes known seconds for each frame, on a clock of its own."""
+
+    def __init__(self, monkeypatch, seconds):
+        self._seconds, self._now = list(seconds), 50.0
+        monkeypatch.setattr(throughput.time, "perf_counter", lambda: self._now)
+
+    def stream(self, source):
+        for seconds in self._seconds:
+            self._now += seconds
+            yield None
+
+
+class NoFrames:
+    def feed(self, seconds):
+        return iter(())
+
+
+def test_a_rate_is_taken_from_the_first_poses_to_the_last(monkeypatch):
+    detector = Streaming(monkeypatch, [9.0, 0.5, 0.5, 0.5, 0.5])
+    assert stream_rate(detector, NoFrames(), 1) == pytest.approx(2.0)
+    assert stream_rate(Streaming(monkeypatch, [4.0]), NoFrames(), 1) == pytest.approx(0.25)
+
+
+def test_a_machine_that_throttles_shows_in_the_tenths(monkeypatch):
+    fast, slow = [0.0625] * 80, [0.125] * 39
+    sustained, told = Sustained(10.0, "cpu"), []
+    sustained.run(Streaming(monkeypatch, [3.0, *fast, *slow]), NoFrames(), told.append)
+    assert told == list(range(1, 11))
+    assert sustained.rates == pytest.approx([16] * 5 + [8] * 5)
+    assert sustained.drop == pytest.approx(0.5)
+
+
+def test_variants_that_cannot_run_here_are_told_with_the_reason(tmp_path, make_bundle):
+    graphs = {"trunk": "portable/trunk.onnx", "adapt": "portable/adapt.onnx"}
+    variants = (
+        Variant(name="here", runtime=("onnxruntime",), **graphs),
+        Variant(name="elsewhere", runtime=("toaster",), **graphs),
+        Variant(name="npu-only", runtime=("openvino",), devices=("npu",), **graphs),
+    )
+    bundle = open_bundle(make_bundle(tmp_path / "bundle", variants=variants))
+    entries, left_out = find_entries([bundle], Selection())
+    assert [one.name for one in entries] == ["tiny here onnxruntime cpu"]
+    assert [one.name for one in left_out] == ["tiny elsewhere", "tiny npu-only"]
+    assert "not installed here" in left_out[0].reason
+    assert "no npu was found" in left_out[1].reason
+    assert find_entries([bundle], Selection(runtime="onnxruntime"))[1] == []
+
+
+def test_a_bundle_without_what_is_wanted_is_left_out_beside_one_that_has_it(tmp_path, make_bundle, tiny_folder):
+    graphs = {"trunk": "portable/trunk.onnx", "adapt": "portable/adapt.onnx"}
+    int8 = Variant(name="int8", runtime=("onnxruntime",), precision="int8", **graphs)
+    other = open_bundle(make_bundle(tmp_path / "other", variants=(int8,)))
+    tiny = open_bundle(tiny_folder)
+    entries, (missing,) = find_entries([tiny, other], Selection(precision="int8"))
+    assert [one.name for one in entries] == ["tiny (other) int8 onnxruntime cpu"]
+    assert isinstance(missing, LeftOut)
+    assert "no variant in int8" in missing.reason
+    with pytest.raises(ValueError, match="no variant in int8"):
+        find_entries([tiny], Selection(precision="int8"))
+    with pytest.raises((DeviceUnavailableError, MissingDependencyError)):
+        find_entries([tiny], Selection(device="npu"))
+
+
+def test_a_fresh_process_tells_its_start_its_first_frame_and_its_memory(entry):
+    found, told = {}, []
+    measure_fresh([entry], entry.bundle.golden().picture(), found, told.append)
+    assert told == [1, 2, 3]
+    assert found[0].fault is None
+    assert found[0].start_ms > found[0].first_ms > 0
+    assert 20 < found[0].peak_mib < 2000
+
+
+def test_a_process_that_fails_or_hangs_costs_its_own_figures_alone(entry, tmp_path, make_bundle, monkeypatch):
+    broken = open_bundle(make_bundle(tmp_path / "broken"))
+    lost = find_entries([broken], Selection(runtime="onnxruntime"))[0][0]
+    (tmp_path / "broken" / "manifest.json").unlink()
+    found = {}
+    measure_fresh([lost, entry], entry.bundle.golden().picture(), found, lambda done: None)
+    assert "manifest.json" in found[0].fault
+    assert found[1].fault is None
+    monkeypatch.setattr("posesdk.benchmark.startup.LIMIT", 0.01)
+    found = {}
+    measure_fresh([entry], entry.bundle.golden().picture(), found, lambda done: None)
+    assert found[0].fault == "its process took more than 0.01 s and was ended"
+
+
+def test_the_peak_of_a_process_counts_what_it_has_freed_and_not_what_its_parent_had():
+    held = np.ones(2**27, np.uint8)  # 128 MiB that a child must not inherit
+    code = (
+        "import json, numpy as np\nfrom posesdk.benchmark.fresh import peak_memory\nbefore = peak_memory()\n"
+        "held = np.ones(2**26, np.uint8)\ndel held\nprint(json.dumps([before, peak_memory()]))"
+    )
+    from posesdk.benchmark.startup import _environment
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=_environment())
+    before, after = json.loads(done.stdout)
+    assert before < len(held)
+    assert after - before > 0.9 * 2**26
