@@ -197,12 +197,26 @@ def test_a_file_that_changes_after_opening_is_noticed(
         bundle.read(ADAPT)
 
 
+def test_content_is_found_behind_a_field_that_only_the_entry_itself_has(folder: Path, tmp_path: Path) -> None:
+    padded, contents = tmp_path / "padded.posebundle", {}
+    with zipfile.ZipFile(padded, "w") as archive:
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            name = path.relative_to(folder).as_posix()
+            contents[name] = path.read_bytes()
+            with archive.open(name, "w", force_zip64=True) as entry:
+                entry.write(contents[name])
+        assert not any(entry.extra for entry in archive.infolist())
+    assert b"trunk.onnx\x01\x00\x10\x00" in padded.read_bytes()  # APPNOTE 4.5.3, in the local header
+    opened = open_bundle(padded)
+    assert all(opened.read(file.path) == contents[file.path] for file in opened.manifest.files)
+
+
 def test_the_default_bundle_opens_or_its_absence_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shipped = Path(__file__).parents[2] / "sdk" / "posesdk" / "models" / "default.posebundle"
     if shipped.exists():
         assert default_bundle_path() == shipped
         assert open_bundle(default_bundle_path()).golden() is not None
-    monkeypatch.setattr("importlib.resources.files", lambda package: tmp_path)
+    monkeypatch.setattr("posesdk.bundle.models_folder", lambda: tmp_path)
     with pytest.raises(BundleError, match="holds no default model"):
         default_bundle_path()
 
