@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posesdk.bundle import Bundle
+from posesdk.detector import Detector
 from posesdk.images import decode_image
+from posesdk.poses import Poses
 from posesdk.sources import open_source
 from posesdk.video import Frame, FrameStream
 from posesdk_runtimes.errors import BundleError, SourceError
@@ -41,8 +43,8 @@ class Frames(Protocol):
         """A frame (H, W, 3) uint8 BGR and the ms of decoding it."""
         ...
 
-    def feed(self, seconds: float) -> Iterator[Image]:
-        """The frames for so long, over and over, decoded while they are asked for: what a stream reads."""
+    def stream(self, detector: Detector, seconds: float) -> Iterator[Poses]:
+        """What `Detector.stream` finds in the frames, over and over for so long; it decodes them, too."""
         ...
 
 
@@ -63,8 +65,11 @@ class PictureFrames:
         image = decode_image(data, path)
         return image, (time.perf_counter() - start) * 1e3
 
-    def feed(self, seconds: float) -> Iterator[Image]:
-        """Decodes one after the other."""
+    def stream(self, detector: Detector, seconds: float) -> Iterator[Poses]:
+        """As an iterable of pictures that decodes one after the other."""
+        return detector.stream(self._feed(seconds))
+
+    def _feed(self, seconds: float) -> Iterator[Image]:
         end, index = time.perf_counter() + seconds, 0
         while time.perf_counter() < end:
             yield self.load(index % len(self))[0]
@@ -86,13 +91,13 @@ class VideoFrames:
         """A frame, and what decoding it has taken."""
         return self.images[index], self.milliseconds[index]
 
-    def feed(self, seconds: float) -> Iterator[Image]:
-        """Decodes the file from its beginning, over and over, as far as the frames in memory go."""
+    def stream(self, detector: Detector, seconds: float) -> Iterator[Poses]:
+        """As the file itself, from its beginning as far as the frames in memory go."""
         end = time.perf_counter() + seconds
         while time.perf_counter() < end:
-            with open_source(self.name, _ignore) as stream:
-                for frame in islice(stream, len(self)):
-                    yield frame.image
+            with detector.stream(self.name, _ignore) as stream:
+                for poses in islice(stream, len(self)):
+                    yield poses
                     if time.perf_counter() >= end:
                         return
 

@@ -22,9 +22,9 @@ FEWEST = 2
 
 
 def stream_rate(detector: Detector, frames: Frames, seconds: float) -> float:
-    """Frames a second from the first poses to the last ones of a stream that is fed for so long."""
+    """Frames a second from the first poses to the last ones of a stream that runs for so long."""
     begin = time.perf_counter()
-    times = [time.perf_counter() for _ in detector.stream(frames.feed(seconds))]
+    times = [time.perf_counter() for _ in frames.stream(detector, seconds)]
     if len(times) < FEWEST:
         return len(times) / (time.perf_counter() - begin)
     return (len(times) - 1) / (times[-1] - times[0])
@@ -90,7 +90,7 @@ class Sustained:
         """One stream for so long, from its first poses on; a run that is cut short keeps the tenths that were full."""
         length, count = self.seconds / TENTHS, 0
         begin = now = 0.0
-        for number, _ in enumerate(detector.stream(frames.feed(self.seconds))):
+        for number, _ in enumerate(frames.stream(detector, self.seconds)):
             now = time.perf_counter()
             if number == 0:
                 begin = now

@@ -7,6 +7,7 @@ import pytest
 from posesdk.benchmark import frames as module
 from posesdk.benchmark.frames import golden_frames, read_frames
 from posesdk.bundle import open_bundle
+from posesdk.detector import Detector
 from posesdk.sources import open_source, read_image
 from posesdk_runtimes.errors import BundleError, SourceError
 
@@ -38,23 +39,26 @@ def test_pictures_are_those_of_the_folder_decoded_anew(folder):
     assert found.load(0)[0] is not found.load(0)[0]
 
 
-def test_a_video_has_its_frames_in_order_also_when_it_is_fed_again(clip):
+def test_a_video_has_its_frames_in_order(clip):
     wanted = [frame.image for frame in open_source(clip)]
     found = read_frames(str(clip))
-    assert all(np.array_equal(found.load(number)[0], image) for number, image in enumerate(wanted))
-    fed = found.feed(60)
-    for image in (*wanted, *wanted):
-        assert np.array_equal(next(fed), image)
-    fed.close()
+    assert len(found) == len(wanted)
+    for number, image in enumerate(wanted):
+        assert np.array_equal(found.load(number)[0], image)
+        assert found.load(number)[1] > 0
 
 
-def test_pictures_are_fed_over_and_over_and_the_feed_ends(folder):
-    found = read_frames(str(folder))
-    fed = found.feed(60)
-    again = [next(fed) for _ in range(5)]
-    assert np.array_equal(again[4], found.load(1)[0])
-    fed.close()
-    assert list(found.feed(0)) == []
+def test_a_stream_goes_through_the_frames_over_and_over_until_its_time_is_up(tiny_folder, folder, clip):
+    with Detector(tiny_folder, runtime="onnxruntime", threads=1) as detector:
+        for source in (folder, clip):
+            found = read_frames(str(source))
+            wanted = [detector(found.load(number)[0]).keypoints for number in range(len(found))]
+            stream = found.stream(detector, 60)
+            for _ in range(2):
+                for keypoints in wanted:
+                    assert np.array_equal(next(stream).keypoints, keypoints)
+            stream.close()
+            assert list(found.stream(detector, 0)) == []
 
 
 def test_a_long_source_is_used_from_its_beginning(clip, monkeypatch):

@@ -87,33 +87,27 @@ def test_a_batch_has_its_time_a_frame_and_its_gain_over_the_first_size(entry, sp
 
 
 class Streaming:
-    """A detector that takes known seconds for each frame, on a clock of its own."""
+    """Frames that a detector takes known seconds for each, on a clock of their own."""
 
     def __init__(self, monkeypatch, seconds):
         self._seconds, self._now = list(seconds), 50.0
         monkeypatch.setattr(throughput.time, "perf_counter", lambda: self._now)
 
-    def stream(self, source):
+    def stream(self, detector, seconds):
         for seconds in self._seconds:
             self._now += seconds
             yield None
 
 
-class NoFrames:
-    def feed(self, seconds):
-        return iter(())
-
-
 def test_a_rate_is_taken_from_the_first_poses_to_the_last(monkeypatch):
-    detector = Streaming(monkeypatch, [9.0, 0.5, 0.5, 0.5, 0.5])
-    assert stream_rate(detector, NoFrames(), 1) == pytest.approx(2.0)
-    assert stream_rate(Streaming(monkeypatch, [4.0]), NoFrames(), 1) == pytest.approx(0.25)
+    assert stream_rate(None, Streaming(monkeypatch, [9.0, 0.5, 0.5, 0.5, 0.5]), 1) == pytest.approx(2.0)
+    assert stream_rate(None, Streaming(monkeypatch, [4.0]), 1) == pytest.approx(0.25)
 
 
 def test_a_machine_that_throttles_shows_in_the_tenths(monkeypatch):
     fast, slow = [0.0625] * 80, [0.125] * 39
     sustained, told = Sustained(10.0, "cpu"), []
-    sustained.run(Streaming(monkeypatch, [3.0, *fast, *slow]), NoFrames(), told.append)
+    sustained.run(None, Streaming(monkeypatch, [3.0, *fast, *slow]), told.append)
     assert told == list(range(1, 11))
     assert sustained.rates == pytest.approx([16] * 5 + [8] * 5)
     assert sustained.drop == pytest.approx(0.5)
