@@ -2,10 +2,8 @@
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
 from pathlib import Path
-from queue import Empty, LifoQueue
 from typing import Any
 
 import numpy as np
@@ -13,6 +11,7 @@ import numpy as np
 from posesdk_runtimes.base import Tensor, TensorSpec
 from posesdk_runtimes.errors import ArtifactError, DeviceUnavailableError, MissingDependencyError, RuntimeFault
 from posesdk_runtimes.feeds import check_feeds
+from posesdk_runtimes.openvino_forms import Forms
 from posesdk_runtimes.openvino_library import import_openvino, shared_core
 
 __all__ = ["OpenVINORuntime", "import_openvino", "shared_core"]
@@ -55,11 +54,10 @@ class OpenVINORuntime:
             frontend.OpValidationFailure,
         )
         self._path = Path(path)
-        self._requests: LifoQueue[Any] = LifoQueue()
         target = _target(core, device, self._path)
         self.device = target.lower()
-        model = self._read(core)
-        compiled = self._compile(core, model, target, precision, threads)
+        forms = self._compile(core, self._read(core), target, precision, threads)
+        compiled = forms.flexible.compiled
         self.precision = str(compiled.get_property("INFERENCE_PRECISION_HINT").to_string())
         if self.precision != precision:
             raise DeviceUnavailableError(
@@ -68,9 +66,8 @@ class OpenVINORuntime:
             )
         self._inputs = tuple(_spec(port, port.node.friendly_name) for port in compiled.inputs)
         self._outputs = tuple(_spec(port, port.node.friendly_name) for port in compiled.outputs)
-        self._loaded: tuple[Any, _Shapes] | None = (compiled, _Shapes(model))
-        for _ in range(_REQUESTS):
-            self._requests.put(None)
+        self._slots = threading.BoundedSemaphore(_REQUESTS)
+        self._forms: Forms | None = forms
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -85,32 +82,19 @@ class OpenVINORuntime:
     def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Every output by name."""
         tensors = list(check_feeds(self._inputs, feeds).values())
-        request = self._requests.get()
-        try:
-            loaded = self._loaded
-            if loaded is None:
+        with self._slots:
+            forms = self._forms
+            if forms is None:
                 raise RuntimeFault(f"cannot run {self._path}: it has been closed; open it again")
-            compiled, shapes = loaded
-            shapes.check(tensors)
-            request = request or compiled.create_infer_request()
-            values = request.infer(tensors, share_inputs=True, share_outputs=False).to_tuple()
-        except self._faults as error:
-            request = None  # what a failed request is good for is not documented
-            raise RuntimeFault(f"OpenVINO failed to run {self._path} on {self.device}: {error}") from error
-        finally:
-            self._requests.put(request if self._loaded is not None else None)
+            try:
+                values = forms.find(tensors).run(tensors)
+            except self._faults as error:
+                raise RuntimeFault(f"OpenVINO failed to run {self._path} on {self.device}: {error}") from error
         return dict(zip((spec.name for spec in self._outputs), values, strict=True))
 
     def close(self) -> None:
         """Frees the graph as soon as no thread runs it any more."""
-        self._loaded = None
-        idle = 0
-        with suppress(Empty):
-            while True:
-                self._requests.get_nowait()
-                idle += 1
-        for _ in range(idle):  # threads that wait for a slot wake up and find the graph closed
-            self._requests.put(None)
+        self._forms = None
 
     def _read(self, core: Any) -> Any:
         if not self._path.is_file():
@@ -122,12 +106,16 @@ class OpenVINORuntime:
                 f"OpenVINO cannot read {self._path}: {error}; get or convert the model again"
             ) from error
 
-    def _compile(self, core: Any, model: Any, target: str, precision: str, threads: int | None) -> Any:
+    def _compile(self, core: Any, model: Any, target: str, precision: str, threads: int | None) -> Forms:
         settings: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
         if threads and target == "CPU":
             settings["INFERENCE_NUM_THREADS"] = threads
         try:
-            return core.compile_model(model, target, settings)
+            return Forms(
+                model,
+                lambda one: core.compile_model(one, target, settings),
+                fixable=target == "CPU" and _is_of_pictures(model),
+            )
         except self._faults as error:
             message = f"OpenVINO cannot compile {self._path} for {target} in {precision}: {error}"
             if target == "CPU":
@@ -135,26 +123,11 @@ class OpenVINORuntime:
             raise DeviceUnavailableError(f"{message}; use device 'cpu'") from error
 
 
-class _Shapes:
-    """The input shapes that the graph can compute.
-
-    OpenVINO 2026.4 on one thread answers other shapes with the outputs of the call before, or ends the process; so each
-    new set of shapes goes through the model's own shape inference first (1 ms for a small trunk, once).
-    """
-
-    def __init__(self, model: Any) -> None:
-        self._model = model
-        self._known: set[tuple[tuple[int, ...], ...]] = set()
-        self._lock = threading.Lock()
-
-    def check(self, tensors: Sequence[Tensor]) -> None:
-        """Raises OpenVINO's RuntimeError for shapes that the graph cannot compute."""
-        shapes = tuple(tensor.shape for tensor in tensors)
-        if shapes in self._known:
-            return
-        with self._lock:
-            self._model.clone().reshape({index: list(shape) for index, shape in enumerate(shapes)})
-            self._known.add(shapes)
+def _is_of_pictures(model: Any) -> bool:
+    """Whether a graph takes one batch of pictures: what is fed to others, as persons, is seldom of one shape."""
+    return [(port.get_element_type().to_dtype(), len(port.get_partial_shape())) for port in model.inputs] == [
+        (np.uint8, 4)
+    ]
 
 
 def _target(core: Any, device: str, path: Path) -> str:

@@ -23,8 +23,8 @@ def image() -> np.ndarray:
 
 
 def compiled(runtime: OpenVINORuntime) -> Any:
-    assert runtime._loaded is not None
-    return runtime._loaded[0]
+    assert runtime._forms is not None
+    return runtime._forms.flexible.compiled
 
 
 def has_bfloat16() -> bool:

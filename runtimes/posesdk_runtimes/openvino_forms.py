@@ -1,0 +1,74 @@
+"""The compiled forms of one OpenVINO graph: one for every shape, and one each for the picture sizes that come often."""
+
+import threading
+from collections.abc import Callable, Sequence
+from queue import Empty, LifoQueue
+from typing import Any
+
+from posesdk_runtimes.base import Tensor
+
+__all__ = ["Form", "Forms"]
+
+OFTEN = 16
+"""Calls of one shape before it gets a form of its own: what compiling costs is made good within some hundred."""
+MOST_FIXED = 2
+"""Most such forms, each of which holds the weights once more."""
+
+Shapes = tuple[tuple[int, ...], ...]
+
+
+class Form:
+    """One compiled graph, and the requests that nobody uses at the moment."""
+
+    def __init__(self, compiled: Any) -> None:
+        self.compiled = compiled
+        self._idle: LifoQueue[Any] = LifoQueue()
+
+    def run(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The outputs in the graph's order, which are the caller's."""
+        try:
+            request = self._idle.get_nowait()
+        except Empty:
+            request = self.compiled.create_infer_request()
+        values: tuple[Tensor, ...] = request.infer(list(tensors), share_inputs=True, share_outputs=False).to_tuple()
+        self._idle.put(request)  # but not where it failed: what it is good for then is not documented
+        return values
+
+
+class Forms:
+    """Which form runs which input shapes.
+
+    With free sizes OpenVINO copies maps that it only looks at differently with fixed ones: a fifth of a small int8
+    trunk. What is computed is the same. Shapes that the graph cannot compute go to no form at all: OpenVINO 2026.4 on
+    one thread answers them with the outputs of the call before, or ends the process; so each new set of shapes goes
+    through the model's own shape inference first (1 ms for a small trunk, once).
+    """
+
+    def __init__(self, model: Any, compile_model: Callable[[Any], Any], *, fixable: bool) -> None:
+        self._model, self._compile = model, compile_model
+        self.flexible = Form(compile_model(model))
+        self._fixed: dict[Shapes, Form] = {}
+        self._left = MOST_FIXED if fixable and model.is_dynamic() else 0
+        self._calls: dict[Shapes, int] = {}
+        self._lock = threading.Lock()
+
+    def find(self, tensors: Sequence[Tensor]) -> Form:
+        """The form for these inputs. Raises OpenVINO's RuntimeError for shapes that the graph cannot compute."""
+        shapes = tuple(tensor.shape for tensor in tensors)
+        fixed = self._fixed.get(shapes)
+        if fixed is not None:
+            return fixed
+        with self._lock:
+            calls = self._calls.get(shapes, 0) + 1
+            model = self._reshaped(shapes) if calls in (1, OFTEN) else None
+            self._calls[shapes] = calls
+            if calls != OFTEN or not self._left:
+                return self.flexible
+            self._left -= 1
+        self._fixed[shapes] = Form(self._compile(model))  # other threads go on meanwhile
+        return self._fixed[shapes]
+
+    def _reshaped(self, shapes: Shapes) -> Any:
+        model = self._model.clone()
+        model.reshape({index: list(shape) for index, shape in enumerate(shapes)})
+        return model

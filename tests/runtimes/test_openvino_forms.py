@@ -1,0 +1,100 @@
+"""A picture size that comes often gets a graph of its own, and nobody sees it in the numbers."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("openvino", reason="OpenVINO is not installed")
+
+from posesdk_runtimes.errors import RuntimeFault
+from posesdk_runtimes.openvino import OpenVINORuntime, shared_core
+from posesdk_runtimes.openvino_forms import MOST_FIXED, OFTEN, Forms
+
+
+def image(rows: int = 32, columns: int = 32) -> np.ndarray:
+    return np.random.default_rng(rows * columns).integers(0, 256, (1, rows, columns, 3), dtype=np.uint8)
+
+
+def forms_of(graph: Path, *, fixable: bool = True) -> tuple[Forms, list[Any]]:
+    """Forms on one thread, and the shapes that were compiled so far."""
+    core, made = shared_core(), []
+
+    def compile_model(model: Any) -> Any:
+        made.append(tuple(map(str, model.inputs[0].get_partial_shape())))
+        settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+        return core.compile_model(model, "CPU", settings)
+
+    return Forms(core.read_model(graph), compile_model, fixable=fixable), made
+
+
+def test_a_size_that_comes_often_is_compiled_once(graph: Path) -> None:
+    forms, made = forms_of(graph)
+    used = [forms.find([image()]) for _ in range(2 * OFTEN)]
+    assert used[: OFTEN - 1] == [forms.flexible] * (OFTEN - 1)
+    assert len(set(used[OFTEN - 1 :])) == 1
+    assert used[-1] is not forms.flexible
+    assert made[1:] == [("1", "32", "32", "3")]
+
+
+def test_only_the_first_sizes_are_compiled(graph: Path) -> None:
+    forms, made = forms_of(graph)
+    sizes = [(32, 32 * (index + 1)) for index in range(MOST_FIXED + 2)]
+    used = {size: [forms.find([image(*size)]) for _ in range(OFTEN + 1)][-1] for size in sizes}
+    assert len(made) == 1 + MOST_FIXED
+    assert [used[size] is forms.flexible for size in sizes] == [False] * MOST_FIXED + [True] * 2
+
+
+def test_devices_that_compile_slowly_keep_the_one_form(graph: Path) -> None:
+    forms, made = forms_of(graph, fixable=False)
+    assert {forms.find([image()]) for _ in range(OFTEN + 1)} == {forms.flexible}
+    assert len(made) == 1
+
+
+def test_the_numbers_stay_the_same_to_the_bit(graph: Path) -> None:
+    runtime = OpenVINORuntime(graph, threads=1)
+    pictures = [image(), image(64, 32)]
+    first = [runtime.run({"image": one})["maps"] for one in pictures]
+    for _ in range(OFTEN + 1):
+        for one, wanted in zip(pictures, first, strict=True):
+            np.testing.assert_array_equal(runtime.run({"image": one})["maps"], wanted)
+    assert runtime._forms is not None
+    assert runtime._forms.find([pictures[0]]) is not runtime._forms.flexible
+
+
+def test_outputs_of_a_form_outlive_the_next_call(graph: Path) -> None:
+    runtime = OpenVINORuntime(graph, threads=1)
+    for _ in range(OFTEN):
+        kept = runtime.run({"image": image()})["maps"]
+    wanted = kept.copy()
+    runtime.run({"image": 255 - image()})
+    np.testing.assert_array_equal(kept, wanted)
+
+
+def test_a_size_that_the_graph_cannot_compute_is_refused_beside_a_fixed_form(graph: Path) -> None:
+    runtime = OpenVINORuntime(graph, threads=1)
+    for _ in range(OFTEN + 1):
+        runtime.run({"image": image()})
+    with pytest.raises(RuntimeFault):
+        runtime.run({"image": image(2, 32)})
+    runtime.run({"image": image()})
+
+
+def test_many_threads_get_what_one_gets(graph: Path) -> None:
+    runtime = OpenVINORuntime(graph, threads=1)
+    wanted = runtime.run({"image": image()})["maps"]
+    found: list[np.ndarray] = []
+
+    def work() -> None:
+        found.extend(runtime.run({"image": image()})["maps"] for _ in range(OFTEN))
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 6 * OFTEN
+    for values in found:
+        np.testing.assert_array_equal(values, wanted)
