@@ -17,9 +17,9 @@ from pathlib import Path
 
 import torch
 
-from posesdk.spec import ModelSpec
 from posesdk.terminal import show_line
-from posesdk_training.models.build import build_model
+from posesdk_training.models.build import logocap_w32_spec
+from w32.weights import random_model
 
 PROGRAM = "from posesdk_converters.cli import main; main()"
 MIB = 1024
@@ -53,17 +53,7 @@ def main() -> None:
 
 def write_checkpoint(path: Path) -> None:
     """A state dict as published, of the W32 model."""
-    torch.manual_seed(0)
-    model = build_model(ModelSpec(name="w32"))
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):
-                module.momentum = 1.0
-        spec = model.spec
-        model(torch.randn(1, 3, 256, 256))
-        contexts = torch.randn(2, spec.keypoint_count * spec.heads.embedding, 11, 11)
-        model.joints_mlp(torch.relu(contexts))
-    torch.save(model.state_dict(), path)
+    torch.save(random_model(logocap_w32_spec()).state_dict(), path)
 
 
 def environment(threads: int | None) -> dict[str, str]:

@@ -16,9 +16,9 @@ from typing import Any
 
 import cv2
 import numpy as np
-from gst_measure.conditions import conditions, sentence
 from numpy.typing import NDArray
 
+from gst_measure.conditions import conditions, sentence
 from posesdk.gst.bindings import Gst, GstVideo
 from posesdk.gst.frames import draw_on, plane_views, to_bgr
 from posesdk.gst.layout import FORMATS, Layout, layout_of

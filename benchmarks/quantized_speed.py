@@ -27,6 +27,7 @@ from posesdk_runtimes.registry import open_runtime
 from posesdk_training.checkpoint import load_checkpoint, load_weights
 from posesdk_training.models.build import build_model
 from posesdk_training.models.logocap import LogoCap
+from w32.weights import random_contexts, random_pictures
 
 PERSONS = (1, 5, 10)
 SIZES = {"nano": (256, 320), "small": (352, 448), "w32": (512, 672)}
@@ -59,10 +60,10 @@ def measure(name: str, target: str, folder: Path, options: argparse.Namespace) -
     (int8,) = find_target(target).convert(conversion, "int8")
     (fp32,) = find_target(target).convert(conversion, "fp32") or (conversion.portable,)
     place = (folder, int8.runtime[0], options.threads)
-    image = {"image": pictures(1, SIZES[name])[0]}
+    image = {"image": random_pictures(1, SIZES[name])[0]}
     report(f"{name} | {target} | trunk {SIZES[name][0]}x{SIZES[name][1]}", fp32, int8, image, place)
     for count in PERSONS:
-        context = {"context": contexts(model.spec, count)}
+        context = {"context": random_contexts(model.spec, count)}
         report(f"{name} | {target} | adapt, {count} persons", fp32, int8, context, place)
 
 
@@ -111,19 +112,7 @@ def spec_of(name: str) -> ModelSpec:
 
 def random_feeds(model: LogoCap, size: tuple[int, int] | None) -> Feeds:
     """Two pictures and the contexts of a few persons: enough to quantize, not to detect anybody."""
-    return Feeds(tuple(pictures(2, size or (128, 192))), (contexts(model.spec, 2),))
-
-
-def pictures(count: int, size: tuple[int, int]) -> list[Tensor]:
-    """Random inputs (1, H, W, 3) uint8 of a trunk."""
-    return list(np.random.default_rng(0).integers(0, 256, (count, 1, *size, 3), dtype=np.uint8))
-
-
-def contexts(spec: ModelSpec, count: int) -> Tensor:
-    """Random input (N, K d, n, n) of an adapt graph."""
-    side, channels = spec.adaptation.local_size, spec.keypoint_count * spec.heads.embedding
-    values = np.random.default_rng(0).standard_normal((count, channels, side, side), dtype=np.float32)
-    return np.maximum(values, 0)
+    return Feeds(tuple(random_pictures(2, size or (128, 192))), (random_contexts(model.spec, 2),))
 
 
 if __name__ == "__main__":
