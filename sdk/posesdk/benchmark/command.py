@@ -171,9 +171,11 @@ def _measure_people(request: BenchmarkRequest, results: Results) -> None:
         return
     with ExitStack() as stack:
         pipelines = [stack.enter_context(closing(entry.pipeline())) for entry in results.entries]
-        results.people = PeopleTimes(results.entries, pipelines, request.people)
+        results.people = PeopleTimes(results.entries, request.people)
         with counting("people", PERCENT) as on_percent:
-            results.people.run(results.frames.load(0)[0], request.budget, on_percent)
+            results.people.run(pipelines, results.frames.load(0)[0], request.budget, on_percent)
+    for index, reason in results.people.refused.items():
+        results.left_out.append(LeftOut(f"{results.entries[index].name} with people", reason))
 
 
 def _measure_accuracy(results: Results, labelled: dict[str, PictureFiles]) -> None:

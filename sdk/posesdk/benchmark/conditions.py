@@ -43,18 +43,16 @@ def condition_lines(results: Results, conditions: dict[str, Any]) -> Iterator[st
 
 
 def _nets(results: Results) -> str:
-    """Size of the network's input and people found, said once where all entries have the same."""
-    parts = []
-    for index, entry in enumerate(results.entries):
-        if index >= len(results.net_sizes):
-            continue
-        height, width = results.net_sizes[index]
-        people = ""
-        if results.latency is not None and results.latency.laps:
-            people = f", {results.latency.values(index, 'people').mean():.1f} people a frame"
-        parts.append((f"network input {width}x{height}{people}", entry.name))
-    same = {text for text, _ in parts}
-    return same.pop() if len(same) == 1 else "; ".join(f"{name}: {text}" for text, name in parts)
+    """Sizes of the network's input, and people found; of several entries from the fewest to the most."""
+    sizes = dict.fromkeys(f"{width}x{height}" for height, width in results.net_sizes)
+    text = f"network input {' and '.join(sizes)}"
+    latency = results.latency
+    if latency is None or not latency.laps:
+        return text
+    found = sorted(
+        {f"{latency.values(index, 'people').mean():.1f}" for index in range(len(results.entries))}, key=float
+    )
+    return f"{text}, {' to '.join(dict.fromkeys((found[0], found[-1])))} people a frame"
 
 
 def _spans(cpus: "tuple[int, ...]") -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from posesdk.benchmark.entries import Entry
 from posesdk.benchmark.frames import Frames
-from posesdk.benchmark.rounds import PERCENTILES, Lap, Rounds
+from posesdk.benchmark.rounds import LEAST, SPREAD, Lap, Rounds
 from posesdk.benchmark.tables import Table
 from posesdk.detector import Detector
 from posesdk.draw import draw_poses
@@ -46,24 +46,23 @@ def frame_work(detector: Detector, frames: Frames) -> Callable[[int], Lap]:
 
 
 def latency_of(rounds: Rounds, entry: int) -> dict[str, object]:
-    """For JSON: the percentiles of the whole and of each stage in ms, and the number of rounds."""
+    """For JSON: least time and percentiles of the whole and of each stage in ms, and the number of rounds."""
     return {
         "frames": len(rounds.laps),
-        "end_to_end_ms": rounds.percentiles(entry, TOTAL),
+        "end_to_end_ms": rounds.spread(entry, TOTAL),
         "speed_up": rounds.speed_up(entry, TOTAL),
-        "stages_ms": {name: rounds.percentiles(entry, name) for name in COLUMNS},
+        "stages_ms": {name: rounds.spread(entry, name) for name in COLUMNS},
         "people": float(rounds.values(entry, "people").mean()),
     }
 
 
 def stage_table(rounds: Rounds, entries: Sequence[Entry]) -> Table:
-    """Three rows an entry: the percentiles of each stage, and of their sum."""
+    """Four rows an entry: the least time and the percentiles of each stage, and of their sum."""
     rows = []
     for index, entry in enumerate(entries):
-        found = [rounds.percentiles(index, name) for name in (*COLUMNS, TOTAL)]
-        for share in PERCENTILES:
-            name = entry.name if share == PERCENTILES[0] else ""
-            rows.append((name, f"p{share}", *(f"{one[f'p{share}']:.2f}" for one in found)))
+        found = [rounds.spread(index, name) for name in (*COLUMNS, TOTAL)]
+        for part in SPREAD:
+            rows.append((entry.name if part == LEAST else "", part, *(f"{one[part]:.2f}" for one in found)))
     return Table(
         f"Stages of a frame in ms, {len(rounds.laps)} frames each", ("entry", "", *COLUMNS, TOTAL), tuple(rows), texts=2
     )

@@ -7,90 +7,115 @@ from numpy.typing import NDArray
 
 from posesdk.benchmark.entries import Entry
 from posesdk.benchmark.planted import plant_people
-from posesdk.benchmark.rounds import Budget, Lap, Rounds
+from posesdk.benchmark.rounds import LEAST, Budget, Lap, Rounds
 from posesdk.benchmark.tables import NOTHING, Table
 from posesdk.pipeline import Pipeline
 
 __all__ = ["PeopleTimes"]
 
+SHOWN = ("p50", LEAST)
+"""Of the times; the least ones are those that other programs disturbed least."""
+
 
 class PeopleTimes:
-    """Entries that take turns at the same picture with several numbers of people planted in it."""
+    """Entries that take turns at the same picture with several numbers of people planted in it.
 
-    def __init__(self, entries: Sequence[Entry], pipelines: Sequence[Pipeline], counts: Sequence[int]) -> None:
-        """Raises ValueError for a pipeline or a number of people that `plant_people` refuses."""
+    `refused`: entries that people cannot be planted into, or not so many, by number, and why.
+    """
+
+    def __init__(self, entries: Sequence[Entry], counts: Sequence[int]) -> None:
         self._entries, self._counts = entries, tuple(counts)
-        self._planted = [plant_people(pipeline, count) for pipeline in pipelines for count in counts]
-        self.rounds: Rounds | None = None
+        self._taken: list[int] = []
+        self.refused: dict[int, str] = {}
+        self.rounds = Rounds([])
 
-    def run(self, image: NDArray[np.uint8], budget: Budget, on_percent: Callable[[int], None]) -> None:
-        """All rounds. Raises ValueError where a network's input has no room for so many."""
-        works = [_work(pipeline, image) for pipeline in self._planted]
-        for work in works:
-            work(0)
+    def run(
+        self, pipelines: Sequence[Pipeline], image: NDArray[np.uint8], budget: Budget, on_percent: Callable[[int], None]
+    ) -> None:
+        """All rounds; one pipeline for each entry."""
+        works: list[Callable[[int], Lap]] = []
+        for index, pipeline in enumerate(pipelines):
+            try:
+                own = [_work(plant_people(pipeline, count), image) for count in self._counts]
+                for work in own:
+                    work(0)
+            except ValueError as error:
+                self.refused[index] = str(error)
+                continue
+            works += own
+            self._taken.append(index)
         self.rounds = Rounds(works)
-        self.rounds.run(budget, len(self._entries), on_percent)
+        if works:
+            self.rounds.run(budget, len(self._taken), on_percent)
 
     @property
     def is_empty(self) -> bool:
         """Whether no round was completed."""
-        return self.rounds is None or not self.rounds.laps
+        return not self.rounds.laps
 
-    def to_dict(self, entry: int) -> dict[str, object]:
-        """For JSON: medians in ms by number of people."""
+    def to_dict(self, entry: int) -> dict[str, object] | None:
+        """For JSON: ms by number of people, and of one more person, as median and as least time; None if refused."""
+        if entry in self.refused:
+            return None
+        parts = ("total", "trunk", "around", "found")
         by_count = {
-            str(count): {name: self._median(work, name) for name in ("total", "trunk", "around", "found")}
+            str(count): {name: {part: self._time(work, name, part) for part in SHOWN} for name in parts}
             for count, work in zip(self._counts, self._works_of(entry), strict=True)
         }
-        return {"by_count": by_count, "person_ms": self._person(entry), "person_of_trunk": self._part(entry)}
+        person = {part: {"ms": self._person(entry, part), "of_trunk": self._part(entry, part)} for part in SHOWN}
+        return {"by_count": by_count, "person": person}
 
     def table(self) -> Table:
-        """ms of a frame for each number, and what one more person costs."""
-        assert self.rounds is not None
+        """ms of a frame for each number, and what one more person costs; medians, and least times below them."""
         rows = []
-        for index, entry in enumerate(self._entries):
-            works = self._works_of(index)
-            cells = [f"{self._median(work, 'total'):.2f} ({self._median(work, 'around'):.2f})" for work in works]
-            trunk = f"{self._trunk(index):.2f}"
-            person, part = self._person(index), self._part(index)
-            cost = NOTHING if person is None else f"{person:.3f}"
-            rows.append((entry.name, *cells, trunk, cost, NOTHING if part is None else f"{part:.1%}"))
-        headings = (
-            "entry",
-            *("1 person" if count == 1 else f"{count} people" for count in self._counts),
-            "trunk",
-            "one more",
-            "of the trunk",
-        )
+        for index in self._taken:
+            for part in SHOWN:
+                times = [
+                    (self._time(work, "total", part), self._time(work, "around", part))
+                    for work in self._works_of(index)
+                ]
+                person, share = self._person(index, part), self._part(index, part)
+                cost = (NOTHING, NOTHING) if person is None else (f"{person:.3f}", f"{share:.1%}")
+                cells = (*(f"{total:.2f} ({around:.2f})" for total, around in times), f"{self._trunk(index, part):.2f}")
+                rows.append((self._entries[index].name if part == SHOWN[0] else "", part, *cells, *cost))
+        numbers = ("1 person" if count == 1 else f"{count} people" for count in self._counts)
         notes = (
             "the people are planted: the trunk runs, then maps drawn with exactly so many people replace its own",
             "in brackets: all but the trunk; without decoding the image and drawing",
         )
-        return Table(f"ms of a frame against people, {len(self.rounds.laps)} rounds", headings, tuple(rows), notes)
+        headings = ("entry", "", *numbers, "trunk", "one more", "of the trunk")
+        return Table(
+            f"ms of a frame against people, {len(self.rounds.laps)} rounds", headings, tuple(rows), notes, texts=2
+        )
 
     def _works_of(self, entry: int) -> range:
-        return range(entry * len(self._counts), (entry + 1) * len(self._counts))
+        first = self._taken.index(entry) * len(self._counts)
+        return range(first, first + len(self._counts))
 
-    def _person(self, entry: int) -> float | None:
-        """ms of one more person: the median over the rounds of the slope through the numbers of a round."""
-        assert self.rounds is not None
-        if len(set(self._counts)) < 2:
+    def _person(self, entry: int, part: str) -> float | None:
+        """ms of one more person, None for a single number of people.
+
+        Of p50 the median over the rounds of the slope through the times of a round; else the slope through the least
+        times.
+        """
+        if len(self._counts) < 2:
             return None
         times = np.stack([self.rounds.values(work, "around") for work in self._works_of(entry)])  # (counts, rounds)
+        if part == LEAST:
+            times = times.min(axis=1, keepdims=True)
         return float(np.median(np.polyfit(self._counts, times, 1)[0]))
 
-    def _part(self, entry: int) -> float | None:
+    def _part(self, entry: int, part: str) -> float | None:
         """The same as a part of the trunk's time."""
-        person = self._person(entry)
-        return None if person is None else person / self._trunk(entry)
+        person = self._person(entry, part)
+        return None if person is None else person / self._trunk(entry, part)
 
-    def _trunk(self, entry: int) -> float:
+    def _trunk(self, entry: int, part: str) -> float:
         """ms; it is the same for any number of people."""
-        return float(np.median([self._median(work, "trunk") for work in self._works_of(entry)]))
+        return float(np.median([self._time(work, "trunk", part) for work in self._works_of(entry)]))
 
-    def _median(self, work: int, name: str) -> float:
-        assert self.rounds is not None
-        return float(np.median(self.rounds.values(work, name)))
+    def _time(self, work: int, name: str, part: str) -> float:
+        return self.rounds.spread(work, name)[part]
 
 
 def _work(pipeline: Pipeline, image: NDArray[np.uint8]) -> Callable[[int], Lap]:

@@ -86,7 +86,8 @@ def _speed(results: Results, index: int) -> Iterator[str]:
     if latency is None:
         yield from [NOTHING] * (len(PERCENTILES) + 1)
     else:
-        yield from (f"{value:.2f}" for value in latency.percentiles(index, TOTAL).values())
+        spread = latency.spread(index, TOTAL)
+        yield from (f"{spread[f'p{share}']:.2f}" for share in PERCENTILES)
         yield f"{latency.speed_up(index, TOTAL):.2f}x"
     known = rates is not None and rates.turns
     yield f"{rates.rate(index):.1f}" if rates is not None and known else NOTHING

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PERCENTILES", "Budget", "Lap", "Rounds"]
+__all__ = ["LEAST", "PERCENTILES", "SPREAD", "Budget", "Lap", "Rounds"]
 
 Lap = Mapping[str, float]
 """Figures of one frame, most of them ms of its stages."""
 LEAST_ROUNDS = 3
 PERCENT = 100
 PERCENTILES = (50, 95, 99)
+LEAST = "least"
+SPREAD = (LEAST, *(f"p{share}" for share in PERCENTILES))
+"""What is told of a figure's values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +53,11 @@ class Rounds:
         """A figure of a work, round by round."""
         return np.array([laps[work][name] for laps in self.laps], np.float64)
 
-    def percentiles(self, work: int, name: str) -> dict[str, float]:
-        """p50, p95 and p99 of a figure; at least one round is needed."""
-        found = np.percentile(self.values(work, name), PERCENTILES)
-        return {f"p{share}": float(value) for share, value in zip(PERCENTILES, found, strict=True)}
+    def spread(self, work: int, name: str) -> dict[str, float]:
+        """The least value of a figure, which other programs disturbed least, p50, p95 and p99; of one round or more."""
+        values = self.values(work, name)
+        found = (values.min(), *np.percentile(values, PERCENTILES))
+        return dict(zip(SPREAD, map(float, found), strict=True))
 
     def speed_up(self, work: int, name: str, first: int = 0) -> float:
         """How many times as fast as the `first` work it is: the median of the ratios of the rounds."""

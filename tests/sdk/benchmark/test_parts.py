@@ -13,7 +13,7 @@ from posesdk.benchmark.entries import Entry, LeftOut, Selection, find_entries
 from posesdk.benchmark.frames import PictureFrames
 from posesdk.benchmark.latency import COLUMNS, TOTAL, frame_work
 from posesdk.benchmark.people import PeopleTimes
-from posesdk.benchmark.rounds import Rounds
+from posesdk.benchmark.rounds import Budget, Rounds
 from posesdk.benchmark.startup import measure_fresh
 from posesdk.benchmark.throughput import Sustained, stream_rate
 from posesdk.bundle import open_bundle
@@ -42,39 +42,41 @@ def test_the_stages_of_a_frame_add_up_to_the_whole(entry):
     assert sum(lap[name] for name in COLUMNS) == pytest.approx(lap[TOTAL], rel=1e-9)
 
 
-def test_one_more_person_costs_the_slope_whatever_the_machine_does(entry):
-    counts, drifts = (1, 5, 10), (1.0, 3.0, 2.0, 1.2, 7.0)
-    pipeline = entry.pipeline()
-    people = PeopleTimes([entry], [pipeline], counts)
-    people.rounds = rounds_of(
-        [
-            tuple(
-                {
-                    "total": 10 + 2 + drift * 0.5 * count,
-                    "trunk": 10.0,
-                    "around": 2 + drift * 0.5 * count,
-                    "found": count,
-                }
-                for count in counts
-            )
-            for drift in drifts
-        ]
-    )
-    told = people.to_dict(0)
-    assert told["person_ms"] == pytest.approx(0.5 * np.median(drifts))
-    assert told["person_of_trunk"] == pytest.approx(0.05 * np.median(drifts))
-    assert told["by_count"]["5"]["found"] == 5
-    assert people.table().rows[0][-1] == "10.0%"
-    pipeline.close()
+@pytest.fixture
+def people(entry, spots):
+    """Makes `PeopleTimes` of an entry, with the laps of its rounds."""
+
+    def make(counts, laps) -> PeopleTimes:
+        made = PeopleTimes([entry], counts)
+        pipeline = entry.pipeline()
+        made.run([pipeline], spots([(50, 60)]), Budget(0.0, 1), lambda percent: None)
+        pipeline.close()
+        assert [lap["found"] for lap in made.rounds.laps[0]] == list(counts)
+        made.rounds.laps = laps
+        return made
+
+    return make
 
 
-def test_one_number_of_people_has_no_slope(entry):
-    pipeline = entry.pipeline()
-    people = PeopleTimes([entry], [pipeline], [3])
-    people.rounds = rounds_of([({"total": 3.0, "trunk": 1.0, "around": 2.0, "found": 3.0},)])
-    assert people.to_dict(0)["person_ms"] is None
-    assert people.table().rows[0][-2:] == ("-", "-")
-    pipeline.close()
+def test_one_more_person_costs_the_slope_whatever_the_machine_does(people):
+    counts, drifts = (1, 2, 4), (1.0, 3.0, 2.0, 1.2, 7.0)
+
+    def lap(count, drift):
+        around = 2 + drift * 0.5 * count
+        return {"total": 10 + around, "trunk": 10.0, "around": around, "found": count}
+
+    made = people(counts, [tuple(lap(count, drift) for count in counts) for drift in drifts])
+    told = made.to_dict(0)
+    assert told["person"]["p50"] == pytest.approx({"ms": 0.5 * np.median(drifts), "of_trunk": 0.05 * np.median(drifts)})
+    assert told["person"]["least"] == pytest.approx({"ms": 0.5, "of_trunk": 0.05})
+    assert told["by_count"]["4"]["around"]["least"] == 4.0
+    assert [row[-1] for row in made.table().rows] == ["10.0%", "5.0%"]
+
+
+def test_one_number_of_people_has_no_slope(people):
+    made = people([3], [({"total": 3.0, "trunk": 1.0, "around": 2.0, "found": 3.0},)])
+    assert made.to_dict(0)["person"]["p50"] == {"ms": None, "of_trunk": None}
+    assert made.table().rows[0][-2:] == ("-", "-")
 
 
 def test_a_batch_has_its_time_a_frame_and_its_gain_over_the_first_size(entry, spots):

@@ -40,7 +40,7 @@ def test_percentiles_are_those_of_the_counted_frames_alone():
     values = iter(number for value in range(101) for number in (1e9, float(value)))
     rounds = Rounds([lambda index: {"total": next(values)}])
     rounds.run(Budget(0.0, 101), 1, quiet)
-    assert rounds.percentiles(0, "total") == {"p50": 50.0, "p95": 95.0, "p99": 99.0}
+    assert rounds.spread(0, "total") == {"least": 0.0, "p50": 50.0, "p95": 95.0, "p99": 99.0}
 
 
 def test_a_round_that_is_cut_short_does_not_count():
