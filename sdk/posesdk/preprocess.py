@@ -6,20 +6,16 @@ centers, frame "published" with the rounded center and without the half-pixel te
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from posesdk.spec import Frame, InputSpec
+from posesdk.warping import AREA_SCALE, warp_in_float, warp_with_areas
 
-__all__ = ["Letterbox", "make_letterbox"]
+__all__ = ["AREA_SCALE", "Letterbox", "make_letterbox"]
 
 MAX_ASPECT = 16
 """Longest net input, in short sides: a longer image is shrunk to it, so that memory stays bounded."""
-AREA_SCALE = 0.5
-"""Below this scale bilinear interpolation skips pixels, and frame "consistent" averages areas first."""
-WARP_LIMIT = 32766
-"""Longest side that OpenCV's warpAffine takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +43,8 @@ class Letterbox:
             raise ValueError(
                 f"letterbox: expected an image of shape {(*self.image_size, 3)} uint8, got {image.shape} {image.dtype}"
             )
-        if self.frame == "published":
-            return _warp_in_float(image, self.net_size, self.matrix)
-        matrix = self.matrix
-        if self.scale < AREA_SCALE or max(self.image_size) > WARP_LIMIT:
-            image, matrix = self._shrink(image)
-        height, width = self.net_size
-        net = cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-        return cv2.cvtColor(net, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+        warp = warp_in_float if self.frame == "published" else warp_with_areas
+        return warp(image, self.net_size, self.matrix)
 
     def to_net(self, points: ArrayLike) -> NDArray[np.float32]:
         """Points (..., 2) of the image in net px, float32."""
@@ -65,41 +55,6 @@ class Letterbox:
         """Points (..., 2) in net px as points of the image, float32; they may lie outside of it."""
         moved = (np.asarray(points, np.float64) - self.matrix[:, 2]) / self.scale
         return moved.astype(np.float32)
-
-    def _shrink(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-        """The image at about net scale, each pixel the mean of its area, and the matrix that is left to apply."""
-        height, width = self.image_size
-        small = (max(round(height * self.scale), 1), max(round(width * self.scale), 1))
-        growth = np.array([width / small[1], height / small[0]])  # image px per px of the small image, x and y
-        matrix = self.matrix.copy()
-        matrix[:, 2] += self.matrix[:, :2] @ (growth - 1) / 2
-        matrix[:, :2] *= growth
-        shrunk = cv2.resize(image, (small[1], small[0]), interpolation=cv2.INTER_AREA)
-        return shrunk, matrix  # type: ignore[return-value]
-
-
-def _warp_in_float(
-    image: NDArray[np.uint8], net_size: tuple[int, int], matrix: NDArray[np.float64]
-) -> NDArray[np.uint8]:
-    """Scaled and shifted image, bilinear along one axis after the other, 0 outside; BGR in, RGB out."""
-    net: NDArray[np.float32] | NDArray[np.uint8] = image[..., ::-1]
-    for axis in (0, 1):
-        low, fraction = _source_positions(net_size[axis], matrix[1 - axis, 1 - axis], matrix[1 - axis, 2])
-        parts = []
-        for index, weight in ((low, 1 - fraction), (low + 1, fraction)):
-            inside = (index >= 0) & (index < image.shape[axis])
-            weight = np.where(inside, weight, np.float32(0)).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
-            taken = np.take(net, index.clip(0, image.shape[axis] - 1), axis=axis).astype(np.float32)
-            parts.append(taken * weight)
-        net = parts[0] + parts[1]
-    return np.rint(net).clip(0, 255).astype(np.uint8)
-
-
-def _source_positions(count: int, scale: float, shift: float) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """Whole part and fraction of where each of `count` net px lies in the image, along one axis."""
-    positions = ((np.arange(count) - shift) / scale).astype(np.float32)
-    low = np.floor(positions)
-    return low.astype(np.intp), positions - low
 
 
 def make_letterbox(image_size: tuple[int, int], input_spec: InputSpec, frame: Frame) -> Letterbox:
