@@ -10,6 +10,7 @@ from posesdk.bundle import open_bundle
 from posesdk.decode import average_flip, decode_center_offset
 from posesdk.fused import FusedPipeline
 from posesdk.pipeline import open_pipeline
+from posesdk.shipped import find_bundle
 from posesdk.spec import ModelSpec
 from posesdk.variants import select_variant
 
@@ -76,6 +77,20 @@ def test_the_whole_pipeline_finds_the_planted_people_whatever_is_in_the_picture(
         first, second = (planted.run(image, pipeline.spec.decode.score_threshold) for _ in range(2))
         assert len(first.scores) == count
         assert np.array_equal(first.keypoints, second.keypoints)
+
+
+@pytest.mark.parametrize("name", ["default", "dac-nano"])
+def test_shipped_models_work_on_as_many_candidates_as_were_planted(name, spots):
+    bundle = open_bundle(find_bundle(name))
+    pipeline = open_pipeline(bundle, select_variant(bundle.manifest, "onnxruntime")[0], threads=1)
+    image = spots([(50, 60)], size=(240, 320))
+    for count in (1, 6):
+        planted = plant_people(pipeline, count)
+        _, initial, outputs = planted.candidates(image)
+        assert len(initial) == count * bundle.spec.center_count
+        assert all(len(values) == len(initial) for values in outputs.values())
+        assert 0 < len(planted.run(image).scores) <= len(initial)
+    pipeline.close()
 
 
 def test_more_people_than_the_model_takes_are_taken(pipeline, spots):
