@@ -1,7 +1,7 @@
 """MoveNet SinglePose Lightning INT8 on the crop of each person that RTMDet-nano finds: the time grows with the people.
 
 MoveNet's model card: a square RGB picture of 192 px, out of it y, x (as parts of the picture) and a score per keypoint.
-It knows one person; crops are squares around boxes with a margin, as top-down methods make them. Weights: Apache-2.0.
+It knows one person; crops are the squares around boxes. Weights: Apache-2.0.
 """
 
 from pathlib import Path
@@ -20,8 +20,8 @@ __all__ = ["MoveNet", "crop_of"]
 
 FILE = "movenet_singlepose_lightning_tflite/lite-model_movenet_singlepose_lightning_tflite_int8_4.tflite"
 SIDE = 192
-MARGIN = 1.25
-"""Side of a crop in longer sides of its box."""
+MARGIN = 1.0
+"""Side of a crop in longer sides of its box: of 0.8 to 1.6 the one with the best AP on 150 photos of coco_train."""
 USUAL, EVERYONE = 0.3, 0.05
 """Least score of a box: that of MMPose's demonstrations, and that of MMDetection's evaluation."""
 MOST = 30

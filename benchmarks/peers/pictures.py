@@ -46,6 +46,7 @@ def open_graph(model: Any, colours: Colours, threads: int) -> Runtime:
     picture.preprocess().convert_element_type(openvino.Type.f32)
     picture.preprocess().mean(list(colours.mean)).scale(list(colours.scale))
     built = steps.build()
+    built.get_parameters()[0].set_layout(openvino.Layout())  # the shape says it; the runtime reads layouts of its own
     for index, output in enumerate(built.outputs):
         output.get_tensor().set_names({f"output_{index}"})  # some exports name none, and the runtime goes by names
     with tempfile.TemporaryDirectory() as folder:

@@ -138,10 +138,10 @@ def test_decoder_of_rtmdet_measures_boxes_from_the_corners_of_cells():
     np.testing.assert_allclose(scores, [1 / (1 + np.exp(-2)), 0.5], rtol=1e-5)
 
 
-def test_crop_of_a_box_is_a_square_around_it_with_a_margin():
+def test_crop_of_a_box_is_the_square_around_it():
     matrix = crop_of(np.array([100, 50, 140, 210], float))
-    corners = matrix[:, :2] @ np.array([[120, 120, 20], [130, 230, 130]]) + matrix[:, 2:]
-    np.testing.assert_allclose(corners, [[96, 96, 0], [96, 192, 96]], atol=1e-6)  # 1.25 * 160 px are 192
+    corners = matrix[:, :2] @ np.array([[120, 120, 40], [130, 210, 130]]) + matrix[:, 2:]
+    np.testing.assert_allclose(corners, [[96, 96, 0], [96, 192, 96]], atol=1e-6)
 
 
 @pytest.mark.parametrize("centered", [True, False])
