@@ -1,19 +1,22 @@
 """What makes a trunk quicker and its int8 form better on OpenVINO, without changing what it computes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["fold_output_scales", "pack_maps"]
+__all__ = ["fold_output_scales", "hand_out_maps", "spread_normalisation"]
 
-MOST_COPIED = 64
-"""Channels up to which OpenVINO 2026.4 changes the layout of a map value by value."""
-PLANES = ("heatmaps", "offsets")
-"""Maps with a plane a channel, of every method."""
-ROWS = "embedding"
-"""Map with the channels innermost that is as large as these: LOGO-CAP's. DAC's levels stay apart: they have the inner
-layout already, and to pack the largest one, which the heads read, would be a copy more."""
+PLANES, ROWS = "heatmaps", "offsets"
+"""Maps of every method: the one is worked on channel by channel, of the other all channels are read at a few places."""
+SPREAD = 16
+"""Pixels that are normalised together. Their number in a picture is a multiple, since its sides are whole strides."""
+TO_PLANES, TO_ROWS = (0, 3, 1, 2), (0, 2, 3, 1)
+AFFINE = ("Add", "Subtract", "Multiply", "Divide")
+
+Affine = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Scale and shift of each channel."""
 
 
 def fold_output_scales(model: Any) -> None:
@@ -40,62 +43,94 @@ def fold_output_scales(model: Any) -> None:
     model.validate_nodes_and_infer_types()
 
 
-def pack_maps(model: Any) -> None:
-    """Lets the maps of a trunk leave OpenVINO's inner layout together.
+def spread_normalisation(model: Any) -> None:
+    """Lets a picture be normalised before its channels become planes, over many pixels at a time.
 
-    OpenVINO computes with the channels innermost and hands maps out with a plane a channel. Maps of 16 to 64 channels
-    are copied value by value, and where a plane is a multiple of 4096 bytes, as with an image of 256x320, the planes
-    take each other's place in the cache: the offsets then take as long as all the convolutions of a small int8 trunk.
-    More channels go through another copy. Does nothing for other graphs, and for trunks with few channels.
+    OpenVINO works on three channels in a row pixel by pixel, and on planes only after it has made them, to undo that
+    for the first convolution: with that convolution's own rounding to int8 a twelfth of a small int8 trunk. Goes along
+    with rounding to levels; does nothing for other graphs.
     """
-    results = {name: result for result in model.get_results() for name in (*PLANES, ROWS) if name in _names(result)}
-    if not results.keys() >= set(PLANES):
-        return
-    ordered = [results[name] for name in (*PLANES, ROWS) if name in results]
-    if all(result.input_value(0).get_partial_shape().is_static for result in ordered):
-        _turn_maps(ordered[: len(PLANES)])
-    elif all(result.input_value(0).get_node().get_type_name() == "Transpose" for result in ordered[len(PLANES) :]):
-        _pack(ordered)
+    from openvino import opset13
+
+    for start in model.get_parameters():
+        picture = _reader(start, "Convert")
+        planes = None if picture is None else _reader(picture, "Transpose")
+        if planes is None or tuple(planes.input_value(1).get_node().data) != TO_PLANES:
+            continue
+        last, (scale, shift) = _normalisation(planes)
+        if last is planes:
+            continue
+        pixels = opset13.reshape(picture, _integers(0, -1, 3 * SPREAD), True)
+        # In this order the rounding of the numbers, which may be stored as float16, costs least.
+        value = opset13.multiply(opset13.add(pixels, _spread(shift / scale)), _spread(scale))
+        levels = _reader(last, "FakeQuantize")
+        if levels is not None and all(source.get_node().data.size == 1 for source in levels.input_values()[1:]):
+            value = opset13.fake_quantize(value, *levels.input_values()[1:], levels.get_attributes()["levels"])
+            last = levels
+        back = opset13.reshape(value, opset13.shape_of(start), False)
+        turned = opset13.transpose(back, _integers(*TO_PLANES))
+        for reader in last.output(0).get_target_inputs():
+            reader.replace_source_output(turned.output(0))
     model.validate_nodes_and_infer_types()
 
 
-def _pack(results: Sequence[Any]) -> None:
-    """Heatmaps, offsets and, if there is one, the embedding as one map until they are out of the inner layout."""
-    from openvino import opset13
+def hand_out_maps(model: Any) -> None:
+    """Lets the maps of a trunk leave OpenVINO's inner layout, which has the channels innermost, without detours.
 
-    sources = [result.input_value(0) for result in results]
-    late = sources[0].get_node().get_type_name() == "Sigmoid"
-    maps = [sources[0].get_node().input_value(0) if late else sources[0], sources[1]]
-    maps += [source.get_node().input_value(0) for source in sources[2:]]
-    channels = [value.get_partial_shape()[1].get_length() for value in maps]
-    if sum(channels) <= MOST_COPIED:
+    What leaves it by itself is copied value by value: where a plane is a multiple of 4096 bytes, as with an image of
+    256x320, the planes take each other's place in the cache, and the offsets take as long as all the convolutions of a
+    small int8 trunk. Heatmaps are turned as a matrix. Offsets stay as they are, and say so by their layout: the
+    runtime shows them as planes all the same. Does nothing for other graphs.
+    """
+    from openvino import Layout, opset13
+
+    results = {name: result for result in model.get_results() for name in (PLANES, ROWS) if name in _names(result)}
+    if len(results) < 2:
         return
-    packed = opset13.concat(maps, 1)  # (B, C, h, w)
-    batch, area = _sizes(packed)
-    flat = opset13.reshape(packed, _integers(0, sum(channels), -1), True)
-    parts = opset13.variadic_split(flat, _integers(1), _integers(*channels)).outputs()  # (B, C, h w) each
-    planes = [opset13.sigmoid(parts[0]).output(0) if late else parts[0], parts[1]]
-    shapes = [opset13.concat([batch, _integers(count), area], 0) for count in channels[:2]]
-    new = [opset13.reshape(value, shape, False) for value, shape in zip(planes, shapes, strict=True)]
-    for rows, depth in zip(parts[2:], channels[2:], strict=True):
-        turned = opset13.transpose(rows, _integers(0, 2, 1))  # (B, h w, d)
-        new.append(opset13.reshape(turned, opset13.concat([batch, area, _integers(depth)], 0), False))
-    for result, source, value in zip(results, sources, new, strict=True):
-        _replace(source, value.output(0), [result.input(0)])
+    for name, result in results.items():
+        source = result.input_value(0)  # (B, C, h, w)
+        turned = opset13.transpose(source, _integers(*TO_ROWS))
+        if name == PLANES:
+            channels = source.get_partial_shape()[1].get_length()
+            matrix = opset13.reshape(turned, _integers(0, -1, channels), True)  # (B, h w, C)
+            planes = opset13.transpose(matrix, _integers(0, 2, 1))
+            turned = opset13.reshape(planes, opset13.shape_of(source), False)
+        else:
+            result.set_layout(Layout("NHWC"))
+        _replace(source, turned.output(0), [result.input(0)])
+    model.validate_nodes_and_infer_types()
 
 
-def _turn_maps(results: Iterable[Any]) -> None:
-    """The same for maps of a fixed size: OpenVINO then sees that the first of two transpositions moves nothing."""
+def _normalisation(planes: Any) -> tuple[Any, Affine]:
+    """The last of the operators that scale and shift the 3 planes of a picture, and what all do together."""
+    last, scale, shift = planes, np.ones(3), np.zeros(3)
+    while (reader := _reader(last, *AFFINE)) is not None:
+        value = _constant(reader)
+        if value is None or value.size not in (1, 3):
+            break
+        number = value.astype(np.float64).reshape(-1)
+        kind = reader.get_type_name()
+        if kind in ("Multiply", "Divide"):
+            factor = number if kind == "Multiply" else 1 / number
+            scale, shift = scale * factor, shift * factor
+        else:
+            shift = shift + (number if kind == "Add" else -number)
+        last = reader
+    return last, (scale, shift)
+
+
+def _spread(values: NDArray[np.float64]) -> Any:
+    """Numbers of the channels for SPREAD pixels, one after the other."""
     from openvino import opset13
 
-    for result in results:
-        source = result.input_value(0)  # (B, C, h, w)
-        shape = list(source.get_partial_shape().to_shape())
-        rows = opset13.reshape(
-            opset13.transpose(source, _integers(0, 2, 3, 1)), _integers(shape[0], shape[2] * shape[3], shape[1]), False
-        )
-        planes = opset13.transpose(rows, _integers(0, 2, 1))  # (B, C, h w)
-        _replace(source, opset13.reshape(planes, _integers(*shape), False).output(0), [result.input(0)])
+    return opset13.constant(np.tile(values, SPREAD).astype(np.float32)[None, None])  # (1, 1, 48)
+
+
+def _reader(node: Any, *kinds: str) -> Any:
+    """The operator of one of these kinds that alone reads a node's values, else None."""
+    readers = [reader.get_node() for reader in node.output(0).get_target_inputs()]
+    readers = [reader for reader in readers if reader.get_type_name() != "ShapeOf"]
+    return readers[0] if len(readers) == 1 and readers[0].get_type_name() in kinds else None
 
 
 def _replace(old: Any, new: Any, readers: Iterable[Any]) -> None:
@@ -132,11 +167,3 @@ def _integers(*values: int) -> Any:
     from openvino import opset13
 
     return opset13.constant(np.array(values, np.int64))
-
-
-def _sizes(value: Any) -> tuple[Any, Any]:
-    """(B,) and (h, w) of a (B, C, h, w) tensor, as tensors."""
-    from openvino import opset13
-
-    shape = opset13.shape_of(value)
-    return opset13.gather(shape, _integers(0), _integers(0)), opset13.gather(shape, _integers(2, 3), _integers(0))

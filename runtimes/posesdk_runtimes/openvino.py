@@ -18,6 +18,8 @@ __all__ = ["OpenVINORuntime", "import_openvino", "shared_core"]
 
 _REQUESTS = 4
 """Most threads that run one graph at a time, each with activations of its own; more threads wait."""
+_CHANNELS_LAST = "[N,H,W,C]"
+"""Layout of an output whose channels are innermost, as OpenVINO writes it."""
 _PRECISIONS = ("f32", "f16", "bf16")
 
 
@@ -66,6 +68,7 @@ class OpenVINORuntime:
             )
         self._inputs = tuple(_spec(port, port.node.friendly_name) for port in compiled.inputs)
         self._outputs = tuple(_spec(port, port.node.friendly_name) for port in compiled.outputs)
+        self._axes = tuple(_axes(port) for port in compiled.outputs)
         self._slots = threading.BoundedSemaphore(_REQUESTS)
         self._forms: Forms | None = forms
 
@@ -90,7 +93,10 @@ class OpenVINORuntime:
                 values = forms.find(tensors).run(tensors)
             except self._faults as error:
                 raise RuntimeFault(f"OpenVINO failed to run {self._path} on {self.device}: {error}") from error
-        return dict(zip((spec.name for spec in self._outputs), values, strict=True))
+        shown = (
+            value if axes is None else value.transpose(axes) for value, axes in zip(values, self._axes, strict=True)
+        )
+        return dict(zip((spec.name for spec in self._outputs), shown, strict=True))
 
     def close(self) -> None:
         """Frees the graph as soon as no thread runs it any more."""
@@ -160,4 +166,14 @@ def _spec(port: Any, friendly_name: str) -> TensorSpec:
     plain = friendly_name.split("/sink_port_")[0]
     name = plain if plain in names else min(names)
     shape = tuple(size.get_length() if size.is_static else None for size in port.get_partial_shape())
+    if (axes := _axes(port)) is not None:
+        shape = tuple(shape[axis] for axis in axes)
     return TensorSpec(name, shape, np.dtype(port.get_element_type().to_dtype()))
+
+
+def _axes(port: Any) -> tuple[int, ...] | None:
+    """In which order the axes are shown: planes first where the graph says that it leaves maps with channels innermost.
+
+    That is the order in which OpenVINO computes; whoever reads all channels at a few places needs no planes in memory.
+    """
+    return (0, 3, 1, 2) if str(port.node.get_layout()) == _CHANNELS_LAST else None

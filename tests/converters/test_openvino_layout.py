@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip("openvino", reason="the conversion needs the [convert] extra")
 
 from posesdk_converters.openvino_ir import save_ir
-from posesdk_converters.openvino_layout import fold_output_scales, pack_maps
+from posesdk_converters.openvino_layout import fold_output_scales, hand_out_maps, spread_normalisation
 from posesdk_runtimes.openvino import import_openvino
 from posesdk_runtimes.registry import open_runtime
 
@@ -59,38 +59,83 @@ def kinds(model):
     return [node.get_type_name() for node in model.get_ops()]
 
 
-@pytest.mark.parametrize("channels", [(18, 34, 16), (19, 68)], ids=["embedding", "levels"])
+@pytest.mark.parametrize("channels", [(18, 34, 16), (19, 68), (18, 34, 12)], ids=["embedding", "levels", "few"])
 @pytest.mark.parametrize("activation", ["sigmoid", "none"])
 @pytest.mark.parametrize("shape", [(1, 3, 8, 16), (2, 3, 16, 8)])
-def test_packed_maps_are_the_same_maps(tmp_path, activation, shape, channels):
+@pytest.mark.parametrize("fixed", [False, True], ids=["free", "fixed"])
+def test_maps_that_are_handed_out_are_the_same_maps(tmp_path, activation, shape, channels, fixed):
     image = np.random.default_rng(1).standard_normal(shape, dtype=np.float32)
-    plain, packed = (build(channels, activation=activation) for _ in range(2))
-    pack_maps(packed)
-    assert "VariadicSplit" in kinds(packed)
-    wanted, found = run(plain, tmp_path, image), run(packed, tmp_path, image)
+    plain, changed = (build(channels, activation=activation) for _ in range(2))
+    if fixed:
+        changed.reshape(list(shape))
+    hand_out_maps(changed)
+    wanted, found = run(plain, tmp_path, image), run(changed, tmp_path, image)
     assert list(found) == list(wanted)
     for name, values in wanted.items():
         assert found[name].shape == values.shape
         np.testing.assert_allclose(found[name], values, atol=1e-6)
 
 
-@pytest.mark.parametrize("channels", [(18, 34, 16), (19, 68)], ids=["embedding", "levels"])
-def test_maps_of_a_fixed_size_are_the_same_maps(tmp_path, channels):
-    image = np.random.default_rng(1).standard_normal((1, 3, 8, 16), dtype=np.float32)
-    plain, turned = build(channels), build(channels)
-    turned.reshape([1, 3, 8, 16])
-    pack_maps(turned)
-    assert kinds(turned).count("Transpose") > kinds(plain).count("Transpose")
-    wanted, found = run(plain, tmp_path, image), run(turned, tmp_path, image)
-    assert list(found) == list(wanted)
-    for name, values in wanted.items():
-        np.testing.assert_allclose(found[name], values, atol=1e-6)
+def test_offsets_are_seen_as_planes_and_lie_row_by_row(tmp_path):
+    model = build((18, 34, 16))
+    hand_out_maps(model)
+    found = run(model, tmp_path, np.ones((1, 3, 8, 16), np.float32))
+    assert found["offsets"].shape == (1, 34, 8, 16)
+    assert found["offsets"].transpose(0, 2, 3, 1).flags.c_contiguous
+    assert found["heatmaps"].flags.c_contiguous
 
 
-def test_few_channels_are_left_alone():
-    model = build((18, 34, 12))
-    pack_maps(model)
-    assert "VariadicSplit" not in kinds(model)
+def test_graphs_without_maps_are_left_alone():
+    model = build((18, 34, 16))
+    for result in model.get_results():
+        result.input_value(0).set_names({f"other-{name}" for name in result.input_value(0).get_names()})
+    before = kinds(model)
+    hand_out_maps(model)
+    spread_normalisation(model)
+    assert kinds(model) == before
+
+
+def picture_graph(*, levels=None, free=True):
+    """uint8 (B, H, W, 3) -> (x - mean) / std as planes, rounded to 255 levels between two numbers if there are any."""
+    op = import_openvino().opset13
+    image = op.parameter([-1, -1, -1, 3] if free else [1, 16, 32, 3], np.uint8, name="image")
+    image.output(0).set_names({"image"})
+    planes = op.transpose(op.convert(image, np.float32), op.constant(np.array([0, 3, 1, 2])))
+    mean, std = (op.constant(np.array(values, np.float32).reshape(1, 3, 1, 1)) for values in (MEAN, STD))
+    value = op.divide(op.subtract(planes, mean), std)
+    if levels is not None:
+        low, high = (op.constant(np.float32(number)) for number in levels)
+        value = op.fake_quantize(value, low, high, low, high, 256)
+    weights = np.random.default_rng(0).standard_normal((4, 3, 3, 3), dtype=np.float32)
+    maps = op.convolution(value, op.constant(weights), [2, 2], [1, 1], [1, 1], [1, 1])
+    maps.output(0).set_names({"maps"})
+    return import_openvino().Model([maps], [image], "stem")
+
+
+MEAN, STD = (123.7, 116.3, 103.5), (58.4, 57.1, 57.4)
+
+
+@pytest.mark.parametrize(("count", "free"), [(1, True), (2, True), (1, False)], ids=["free", "two", "fixed"])
+@pytest.mark.parametrize("levels", [None, (-2.2, 2.7)], ids=["float", "int8"])
+def test_spread_normalisation_is_the_same_normalisation(tmp_path, levels, count, free):
+    image = np.random.default_rng(2).integers(0, 256, (count, 16, 32, 3), dtype=np.uint8)
+    plain, spread = (picture_graph(levels=levels, free=free) for _ in range(2))
+    spread_normalisation(spread)
+    assert "Subtract" in kinds(plain)
+    assert "Subtract" not in kinds(spread)
+    wanted, found = run(plain, tmp_path, image)["maps"], run(spread, tmp_path, image)["maps"]
+    error = np.abs(found - wanted)
+    if levels is None:
+        assert error.max() < 1e-5
+    else:  # a value just between two levels may go to either
+        assert np.mean(error > 1e-4) < 1e-3
+
+
+def test_a_first_layer_reads_levels_in_the_order_of_the_picture():
+    model = picture_graph(levels=(-2.2, 2.7))
+    spread_normalisation(model)
+    order = [node.get_type_name() for node in model.get_ordered_ops() if node.get_type_name() != "Constant"]
+    assert order.index("FakeQuantize") < order.index("Transpose") < order.index("Convolution")
 
 
 def test_scale_goes_into_weights_and_bias(tmp_path):

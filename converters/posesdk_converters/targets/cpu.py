@@ -6,7 +6,7 @@ from typing import Any, Literal
 from posesdk.manifest import Precision, Variant
 from posesdk_converters.nncf_int8 import import_nncf, quantize, round_weights
 from posesdk_converters.openvino_ir import find_layers, float_convolutions, read_graph, save_ir
-from posesdk_converters.openvino_layout import fold_output_scales, pack_maps
+from posesdk_converters.openvino_layout import fold_output_scales, hand_out_maps, spread_normalisation
 from posesdk_converters.products import float_reason, has_convolutions
 from posesdk_converters.target import ALL_QUANTIZED, Conversion, FloatLayers, Graph
 from posesdk_runtimes.openvino import import_openvino
@@ -41,7 +41,8 @@ def convert(
         if graph == "trunk" and portable.input_size is not None:
             # One picture at a time, so that no dimension is free: OpenVINO then leaves out copies of the maps.
             model.reshape([1, *portable.input_size, 3])
-        pack_maps(model)
+        spread_normalisation(model)
+        hand_out_maps(model)
         save_ir(model, conversion.folder / paths[graph], half=precision == "fp16")
     conversion.notes["openvino"] = import_openvino().__version__
     variant = Variant(
