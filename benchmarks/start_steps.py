@@ -73,7 +73,7 @@ def start_up(spawned: float, picture: str, settings: str) -> None:
 
 
 def save_picture(source: str, folder: str) -> None:
-    """Writes a picture, or the 50th frame of a video, as `photo.jpg` and as `picture.npy`."""
+    """Writes a picture, or the 50th frame of a video, as `photo.jpg`, as `picture.npy`, and often as `clip.avi`."""
     import cv2
     import numpy as np
 
@@ -86,6 +86,10 @@ def save_picture(source: str, folder: str) -> None:
             raise SystemExit(f"cannot read {source}: expected a picture or a video")
     cv2.imwrite(f"{folder}/photo.jpg", image)
     np.save(f"{folder}/picture.npy", image)
+    clip = cv2.VideoWriter(f"{folder}/clip.avi", cv2.VideoWriter.fourcc(*"MJPG"), 25, image.shape[1::-1])
+    for _ in range(FRAMES):
+        clip.write(image)
+    clip.release()
 
 
 def resized(image: "Any", size: tuple[int, int]) -> "Any":

@@ -76,7 +76,8 @@ def cases(targets: Path) -> list[Case]:
 
 def commands(folder: Path) -> dict[str, list[str]]:
     """Whole processes by their titles."""
-    python, posesdk, photo = sys.executable, str(Path(sys.executable).with_name("posesdk")), str(folder / "photo.jpg")
+    python, posesdk = sys.executable, str(Path(sys.executable).with_name("posesdk"))
+    photo, clip = str(folder / "photo.jpg"), str(folder / "clip.avi")
     poses = f"import numpy; from posesdk import Detector; Detector()(numpy.load({str(folder / 'picture.npy')!r}))"
     found = {
         "python -c pass": [python, "-c", "pass"],
@@ -86,9 +87,11 @@ def commands(folder: Path) -> dict[str, list[str]]:
         "posesdk --version": [posesdk, "--version"],
         "posesdk detect --help": [posesdk, "detect", "--help"],
         "posesdk detect photo.jpg": [posesdk, "detect", photo],
+        f"posesdk detect {start_steps.FRAMES}-frames.avi": [posesdk, "detect", clip],
     }
     if importlib.util.find_spec("openvino"):
-        found["posesdk detect photo.jpg --runtime openvino"] = [posesdk, "detect", photo, "--runtime", "openvino"]
+        for title in tuple(found)[-2:]:
+            found[f"{title} --runtime openvino"] = [*found[title], "--runtime", "openvino"]
     return found
 
 
