@@ -22,6 +22,9 @@ IndexArray = NDArray[np.intp]
 
 CELL_CENTER = (STRIDE - 1) / 2
 """Net px of the center of cell 0, half-pixel convention."""
+BELOW = 1 - 1e-6
+"""More than interpolation in float32 can add to the larger of two values."""
+NEIGHBOURS = np.ones((3, 3), np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,7 @@ def decode_center_offset(heatmaps: FloatArray, offsets: FloatArray, spec: ModelS
             f"decode: expected {count + centers_each} heatmaps and {2 * count * centers_each} offset maps for {count} "
             f"keypoints and centers {spec.centers!r}, got {len(heatmaps)} and {len(offsets)}"
         )
-    kinds, places, scores = _find_centers(upsample(heatmaps[count:]), spec)
+    kinds, places, scores = _find_centers(heatmaps[count:], spec)
     centers, cells = places.astype(np.float32), places // STRIDE
     of_kind = offsets.reshape(centers_each, count, 2, *offsets.shape[1:])
     displacement = of_kind[kinds, :, :, cells[:, 1], cells[:, 0]]  # (N, K, 2)
@@ -115,34 +118,52 @@ def decode_center_offset(heatmaps: FloatArray, offsets: FloatArray, spec: ModelS
     return InitialPoses(keypoints.astype(np.float32), scores, centers, kinds)
 
 
-def _find_centers(center_maps: FloatArray, spec: ModelSpec) -> tuple[IndexArray, IndexArray, FloatArray]:
-    """Kind (N,), place x, y (N, 2) and value (N,) of the centers in maps (Q, H, W) at net resolution, highest first.
+def _find_centers(cells: FloatArray, spec: ModelSpec) -> tuple[IndexArray, IndexArray, FloatArray]:
+    """Kind (N,), place x, y (N, 2) and value (N,) of the centers in maps (Q, h, w), highest first, at net resolution.
 
     Ties stand in the order of the kinds, those of one kind in reading order.
     """
-    found = [_find_maxima(center_map, spec) for center_map in center_maps]
+    center_maps = upsample(cells)
+    flat = center_maps.reshape(len(cells), -1)
+    found = [_find_maxima(*maps, spec) for maps in zip(cells, center_maps, strict=True)]
     if not any(map(len, found)):
-        best = int(center_maps.argmax())
-        kind, place = divmod(best, center_maps[0].size)
-        found[kind] = np.array([place][: int(center_maps.flat[best] > 0)], dtype=np.intp)
+        best = int(flat.argmax())
+        kind, place = divmod(best, flat.shape[1])
+        found[kind] = np.array([place][: int(flat[kind, place] > 0)], dtype=np.intp)
     kinds = np.repeat(np.arange(len(found)), [len(places) for places in found])
     places = np.concatenate(found)
-    values = center_maps.reshape(len(found), -1)[kinds, places]
-    order = np.argsort(-values, kind="stable")
-    ys, xs = np.divmod(places[order], center_maps.shape[2])
-    return kinds[order], np.stack([xs, ys], axis=-1), values[order]
+    values = flat[kinds, places]
+    if len(found) > 1:
+        order = np.argsort(-values, kind="stable")
+        kinds, places, values = kinds[order], places[order], values[order]
+    ys, xs = np.divmod(places, center_maps.shape[2])
+    return kinds, np.stack([xs, ys], axis=-1), values
 
 
-def _find_maxima(center_map: FloatArray, spec: ModelSpec) -> IndexArray:
-    """Flat indices of the `most_candidates` highest local maxima (3x3) of a map, highest first, ties in their order."""
+def _find_maxima(cells: FloatArray, center_map: FloatArray, spec: ModelSpec) -> IndexArray:
+    """Flat indices of the `most_candidates` highest local maxima (3x3) of a map, highest first, ties in their order.
+
+    `center_map` is `cells` upsampled. What a pixel has lies between what the cells around it have, so only rows of
+    pixels that are near a cell of at least the threshold are looked at.
+    """
+    threshold = spec.decode.center_threshold
+    reached = cells >= threshold * BELOW if threshold > 0 else cells > 0
+    rows = np.flatnonzero(reached.any(axis=1))
+    if not len(rows):
+        return np.zeros(0, np.intp)
+    # A cell has a part in the pixels up to 2 before and 2 behind its own 4; one more row is theirs to be compared with.
+    top, bottom = max(int(rows[0]) * STRIDE - 3, 0), min(int(rows[-1] + 1) * STRIDE + 3, len(center_map))
+    band = center_map[top:bottom]
     # A pixel below 0 is no peak, so the largest neighbour decides alone, without the clamp at 0.
-    peaks = center_map == cv2.dilate(center_map, np.ones((3, 3), np.uint8))
+    peaks = band == cv2.dilate(band, NEIGHBOURS)
+    peaks &= band >= threshold if threshold > 0 else band > 0
     if spec.frame == "consistent":
-        peaks[[0, -1]] = False
-        peaks[:, [0, -1]] = False
-    candidates = np.flatnonzero(peaks & (center_map > 0) & (center_map >= spec.decode.center_threshold))
-    order = np.argsort(-center_map.ravel()[candidates], kind="stable")
-    return candidates[order[: spec.most_candidates]]
+        peaks[: max(1 - top, 0)] = peaks[len(center_map) - 1 - top :] = False
+        peaks[:, 0] = peaks[:, -1] = False
+    candidates = np.flatnonzero(peaks)
+    order = np.argsort(-band.reshape(-1)[candidates], kind="stable")
+    best: IndexArray = candidates[order[: spec.most_candidates]] + top * center_map.shape[1]
+    return best
 
 
 def suppress_poses(keypoints: FloatArray, scores: FloatArray, decode_spec: DecodeSpec) -> NDArray[np.intp]:
@@ -164,23 +185,29 @@ def suppress_poses(keypoints: FloatArray, scores: FloatArray, decode_spec: Decod
 
 
 def _near(keypoints: FloatArray, spec: DecodeSpec) -> NDArray[np.bool_]:
-    extent = keypoints.max(axis=1) - keypoints.min(axis=1)  # (N, 2)
-    reach = np.float32(spec.nms_distance) * np.sqrt((extent**2).sum(axis=-1))
-    difference = keypoints[:, None] - keypoints[None]  # (N, N, K, 2)
-    distance = np.sqrt((difference**2).sum(axis=-1))
-    close: NDArray[np.bool_] = (distance < reach[:, None, None]).sum(axis=-1) > spec.nms_keypoints
+    xs, ys = np.ascontiguousarray(keypoints.transpose(2, 1, 0))  # (K, N) each
+    width, height = (values.max(axis=0) - values.min(axis=0) for values in (xs, ys))
+    reach = np.float32(spec.nms_distance) * np.sqrt(width**2 + height**2)
+    across, down = (values[:, :, None] - values[:, None, :] for values in (xs, ys))  # (K, N, N)
+    across *= across
+    down *= down
+    across += down
+    close: NDArray[np.bool_] = (np.sqrt(across, out=across) < reach[:, None]).sum(axis=0) > spec.nms_keypoints
     return close
 
 
 def _keep_best_of_near(near: NDArray[np.bool_], scores: FloatArray) -> NDArray[np.intp]:
-    settled = np.zeros(len(scores), dtype=bool)
+    values = scores.tolist()
+    candidates: list[list[int]] = [[] for _ in values]
+    for index, neighbour in zip(*(indices.tolist() for indices in near.nonzero()), strict=True):
+        candidates[index].append(neighbour)
+    settled: set[int] = set()
     kept = []
-    for index, neighbours in enumerate(near):
-        candidates = np.flatnonzero(neighbours)
-        if settled[index] or not len(candidates):
+    for index, neighbours in enumerate(candidates):
+        if index in settled or not neighbours:
             continue
-        best = candidates[scores[candidates].argmax()]
-        if not settled[best]:
+        best = max(neighbours, key=values.__getitem__)
+        if best not in settled:
             kept.append(best)
-        settled[candidates] = True
+        settled.update(neighbours)
     return np.array(kept, dtype=np.intp)

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from posesdk.context import expansion_axes
-from posesdk.decode import CELL_CENTER
+from posesdk.decode import CELL_CENTER, InitialPoses, upsample
 from posesdk.sampling import bilinear_taps
 from posesdk.spec import STRIDE
 
@@ -55,3 +55,63 @@ def warp_in_float(image, net_size, matrix):
             parts.append(np.take(net, index.clip(0, image.shape[axis] - 1), axis=axis).astype(np.float32) * weight)
         net = parts[0] + parts[1]
     return np.rint(net).clip(0, 255).astype(np.uint8)
+
+
+def decode_center_offset(heatmaps, offsets, spec):
+    """`posesdk.decode.decode_center_offset` with every pixel of the upsampled maps compared to its neighbours."""
+    count = spec.keypoint_count
+    kinds, places, scores = _find_centers(upsample(heatmaps[count:]), spec)
+    centers, cells = places.astype(np.float32), places // STRIDE
+    displacement = offsets.reshape(-1, count, 2, *offsets.shape[1:])[kinds, :, :, cells[:, 1], cells[:, 0]]
+    if spec.frame == "published":
+        keypoints = (centers[:, None] / np.float32(STRIDE) - displacement) * np.float32(STRIDE)
+    else:
+        keypoints = (cells.astype(np.float32)[:, None] - displacement) * np.float32(STRIDE) + np.float32(CELL_CENTER)
+    return InitialPoses(keypoints.astype(np.float32), scores, centers, kinds)
+
+
+def _find_centers(center_maps, spec):
+    found = [_find_maxima(center_map, spec) for center_map in center_maps]
+    if not any(map(len, found)):
+        best = int(center_maps.argmax())
+        kind, place = divmod(best, center_maps[0].size)
+        found[kind] = np.array([place][: int(center_maps.flat[best] > 0)], dtype=np.intp)
+    kinds = np.repeat(np.arange(len(found)), [len(places) for places in found])
+    places = np.concatenate(found)
+    values = center_maps.reshape(len(found), -1)[kinds, places]
+    order = np.argsort(-values, kind="stable")
+    ys, xs = np.divmod(places[order], center_maps.shape[2])
+    return kinds[order], np.stack([xs, ys], axis=-1), values[order]
+
+
+def _find_maxima(center_map, spec):
+    peaks = center_map == cv2.dilate(center_map, np.ones((3, 3), np.uint8))
+    if spec.frame == "consistent":
+        peaks[[0, -1]] = False
+        peaks[:, [0, -1]] = False
+    candidates = np.flatnonzero(peaks & (center_map > 0) & (center_map >= spec.decode.center_threshold))
+    order = np.argsort(-center_map.ravel()[candidates], kind="stable")
+    return candidates[order[: spec.most_candidates]]
+
+
+def suppress_poses(keypoints, scores, decode_spec):
+    """`posesdk.decode.suppress_poses` with one array of all differences, where suppression is switched on."""
+    extent = keypoints.max(axis=1) - keypoints.min(axis=1)  # (N, 2)
+    reach = np.float32(decode_spec.nms_distance) * np.sqrt((extent**2).sum(axis=-1))
+    difference = keypoints[:, None] - keypoints[None]  # (N, N, K, 2)
+    distance = np.sqrt((difference**2).sum(axis=-1))
+    near = (distance < reach[:, None, None]).sum(axis=-1) > decode_spec.nms_keypoints
+    settled = np.zeros(len(scores), dtype=bool)
+    kept = []
+    for index, neighbours in enumerate(near):
+        candidates = np.flatnonzero(neighbours)
+        if settled[index] or not len(candidates):
+            continue
+        best = candidates[scores[candidates].argmax()]
+        if not settled[best]:
+            kept.append(best)
+        settled[candidates] = True
+    kept = np.array(kept, dtype=np.intp)
+    if len(kept) > decode_spec.max_people:
+        kept = kept[np.argsort(-scores[kept], kind="stable")[: decode_spec.max_people]]
+    return kept
