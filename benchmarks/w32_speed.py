@@ -55,7 +55,7 @@ Contenders = Mapping[str, PublishedEstimator | Pipeline]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cache", type=Path, default=ROOT / "build/w32", help="folder of converted models")
+    parser.add_argument("--cache", type=Path, default=ROOT / "build/w32", help="empty it when the converters change")
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--bundle", type=Path, default=ROOT / "build/targets.posebundle", help="trained, cpu variants")

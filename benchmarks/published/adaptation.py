@@ -21,13 +21,13 @@ BEST, SECOND = 0.75, 0.25
 
 def expand(poses: Tensor, size: int) -> Tensor:
     """Expansion mesh (N, n, n, 17, 2) of poses (N, 17, 2) in net px, rows first: steps of sigma / 0.025 px."""
-    scales = torch.tensor(SIGMAS) / UNIT_SIGMA
-    return poses[:, None, None] + _lattice(size)[:, :, None] * scales[:, None]
+    scales = torch.tensor(SIGMAS, device=poses.device) / UNIT_SIGMA
+    return poses[:, None, None] + _lattice(size, poses.device)[:, :, None] * scales[:, None]
 
 
-def _lattice(size: int) -> Tensor:
+def _lattice(size: int, device: torch.device) -> Tensor:
     """Whole steps (size, size, 2) around 0 as x and y."""
-    steps = torch.arange(size) - size // 2
+    steps = torch.arange(size, device=device) - size // 2
     y, x = torch.meshgrid(steps, steps, indexing="ij")
     return torch.stack((x, y), dim=2).float()
 
@@ -51,7 +51,7 @@ def local_context(embedding: Tensor, mesh: Tensor) -> Tensor:
     """(N, 17 d, n, n): the embedding (1, d, h, w) on the mesh (N, n, n, 17, 2), keypoint by keypoint."""
     _, depth, height, width = embedding.shape
     cells = embedding[0].permute(1, 2, 0).reshape(-1, depth)
-    sampled = torch.zeros(*mesh.shape[:-1], depth)
+    sampled = mesh.new_zeros(*mesh.shape[:-1], depth)
     for index, weight in _corners(mesh / STRIDE, height, width):
         sampled += cells[index] * weight[..., None]
     return sampled.flatten(3).permute(0, 3, 1, 2).contiguous()
@@ -60,17 +60,17 @@ def local_context(embedding: Tensor, mesh: Tensor) -> Tensor:
 def windows(heatmaps: Tensor, poses: Tensor, size: int) -> Tensor:
     """(N, 17, a, a): each keypoint's own upsampled heatmap (17, H, W), 1 net px a step, around (N, 17, 2)."""
     count, height, width = heatmaps.shape
-    places = poses[:, :, None, None] + _lattice(size)
-    planes = (torch.arange(count) * height * width)[:, None, None]
-    values, sampled = heatmaps.flatten(), torch.zeros(places.shape[:-1])
+    places = poses[:, :, None, None] + _lattice(size, poses.device)
+    planes = (torch.arange(count, device=poses.device) * height * width)[:, None, None]
+    values, sampled = heatmaps.flatten(), heatmaps.new_zeros(places.shape[:-1])
     for index, weight in _corners(places, height, width):
         sampled += values[planes + index] * weight
     return sampled
 
 
-def gaussian(size: int, sigma: float) -> Tensor:
+def gaussian(size: int, sigma: float, device: torch.device) -> Tensor:
     """(a, a), 1 in the middle."""
-    squares = _lattice(size).square().sum(dim=2)
+    squares = _lattice(size, device).square().sum(dim=2)
     weights = torch.exp(-squares / (2 * sigma**2))
     weights[weights < CUTOFF] = 0
     return weights
@@ -91,6 +91,6 @@ def top_two(refined: Tensor, poses: Tensor) -> Tensor:
     size = refined.shape[2]
     values, index = refined.flatten(2).topk(2)
     x, y = (index % size).float(), (index // size).float()
-    weights = torch.tensor((BEST, SECOND))
+    weights = torch.tensor((BEST, SECOND), device=poses.device)
     shift = torch.stack(((x * weights).sum(2), (y * weights).sum(2)), dim=2) - size // 2
     return torch.cat((poses + shift, (values * weights).sum(2, keepdim=True)), dim=2)

@@ -35,7 +35,8 @@ class PublishedEstimator:
     """LOGO-CAP as published, on the network and with the sizes of `model`, one picture at a time.
 
     The flip test is what the published implementation always does; the network then gets a batch of the image and its
-    mirror image. `network` stands for the model's own dense part. Every center above the threshold is refined.
+    mirror image. `network` stands for the model's own dense part. Every center above the threshold is refined. It runs
+    where the model lies; on a GPU the times of stages are those in which its work is started.
     """
 
     def __init__(self, model: LogoCap, *, flip: bool = True, network: Network | None = None) -> None:
@@ -45,7 +46,8 @@ class PublishedEstimator:
         adaptation = model.spec.adaptation
         if adaptation.reweigh_sigma is None:
             raise ValueError(f"model {model.spec.name} has no reweigh_sigma, which the published arithmetic needs")
-        self._prior = gaussian(adaptation.global_size, adaptation.reweigh_sigma)
+        self._device = next(model.parameters()).device
+        self._prior = gaussian(adaptation.global_size, adaptation.reweigh_sigma, self._device)
 
     @torch.inference_mode()
     def run(self, image: NDArray[np.uint8]) -> PublishedPoses:
@@ -54,7 +56,7 @@ class PublishedEstimator:
         warp = make_warp((image.shape[0], image.shape[1]), self._model.spec.input.side)
         pixels = warp.input_of(image)
         watch.lap("preprocess", 0)
-        poses = self._find(pixels, watch).numpy()
+        poses = self._find(pixels.to(self._device), watch).cpu().numpy()
         scores = poses[..., 2].mean(axis=1)
         poses, scores = poses[scores > 0], scores[scores > 0]
         points = warp.to_picture(poses[..., :2])

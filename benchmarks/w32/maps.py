@@ -54,8 +54,9 @@ class FixedNetwork:
         self._model = model
         mirrored = mirror_maps(maps["heatmaps"][0], maps["offsets"][0], model.spec)
         pairs = zip((maps["heatmaps"][0], maps["offsets"][0]), mirrored, strict=True)
-        heatmaps, offsets = (torch.from_numpy(np.stack(pair)) for pair in pairs)
-        embedding = torch.from_numpy(maps["embedding"].copy()).permute(0, 3, 1, 2).contiguous()
+        device = next(model.parameters()).device
+        heatmaps, offsets = (torch.from_numpy(np.stack(pair)).to(device) for pair in pairs)
+        embedding = torch.from_numpy(maps["embedding"].copy()).permute(0, 3, 1, 2).contiguous().to(device)
         self._both = DenseMaps(heatmaps, offsets, embedding.repeat(2, 1, 1, 1))
 
     def __call__(self, images: Tensor) -> DenseMaps:
