@@ -112,9 +112,10 @@ class Detector:
     def stream(self, source: Source, on_fault: OnFault | None = None) -> ResultStream[Poses]:
         """The people in every frame of a source, in order; `posesdk.sources.open_source` says what `on_fault` is.
 
-        Each frame has the poses that a call finds in it. Frames are read, and up to two worked on, in threads while the
-        caller works: `posesdk.streaming.ResultStream` says how many are read ahead, and what happens to arrays,
-        errors and a stream that is left. Their `timing` is that of each frame alone, on processors that it shares.
+        Each frame has the poses that a call finds in it. Frames are read, and two worked on at a time (one with
+        `threads=1`), in threads of the stream while the caller works: at most four frames ahead of the poses that it
+        has taken, two of a camera or network stream. `posesdk.streaming.ResultStream` says what happens to arrays,
+        errors and a stream that is left. `timing` is that of a frame's own stages, on processors that frames share.
         """
         stream = ResultStream(source, self, workers=frames_at_once(self._info.threads), on_fault=on_fault)
         self._streams.add(stream)

@@ -15,8 +15,9 @@ from typing import Protocol
 
 __all__ = ["at_work", "has_begun", "stop_at_the_end"]
 
-LONGEST_S = 5.0
-"""What threads may need to come out: a model's run, and the callback of an application."""
+LONGEST_S = 11.0
+"""What threads may need to come out: a model's run, the callback of an application, and the time that `posesdk.video`
+waits for a network that has fallen silent."""
 
 
 class Stoppable(Protocol):

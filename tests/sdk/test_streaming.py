@@ -13,6 +13,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import count, islice
 
 import numpy as np
@@ -363,6 +364,44 @@ def test_a_frame_is_let_go_when_its_result_is_there():
             next(results)
         wait_for(lambda: len(kept) >= 30 + READ_AHEAD)
         wait_for(lambda: sum(ref() is not None for ref in kept) == 0)
+
+
+@pytest.mark.parametrize("bad", [None, 3])
+def test_a_stream_at_its_end_leaves_nothing_to_the_garbage_collector(bad):
+    class Work:
+        def __call__(self, frame):
+            if frame.info.index == bad:
+                raise RuntimeFault("failed")
+            return value_of(frame)
+
+    gc.collect()
+    gc.disable()
+    try:
+        results = ResultStream(Images(length=5), work := Work())
+        kept = weakref.ref(work)
+        with suppress(RuntimeFault):
+            list(results)
+        del work, results
+        wait_for(lambda: kept() is None)
+    finally:
+        gc.enable()
+
+
+def test_python_ends_though_an_iterable_gives_nothing(import_path):
+    code = """
+import threading
+import numpy as np
+from posesdk.streaming import ResultStream
+
+def frames():
+    yield np.zeros((2, 2, 3), np.uint8)
+    threading.Event().wait()
+
+held = ResultStream(frames(), lambda frame: 0)
+next(held)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=import_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_python_ends_while_streams_are_under_way(import_path):
