@@ -33,31 +33,31 @@ Size = tuple[int, int]
 
 def warp_with_areas(image: Picture, net_size: Size, matrix: Matrix) -> Picture:
     """warpAffine of an image (h, w, 3) BGR by `matrix` (2, 3), as RGB; below half size areas are averaged first."""
-    small, rest = _shrunk(image.shape[:2], matrix)
-    shrinks = matrix[0, 0] < AREA_SCALE or max(image.shape) > WARP_LIMIT
+    height, width = image.shape[:2]
+    scale = float(matrix[0, 0])
+    small = (max(round(height * scale), 1), max(round(width * scale), 1))
+    shrinks = scale < AREA_SCALE or max(height, width) > WARP_LIMIT
     # At half size a bilinear sample between whole pixels is the mean of its 2 x 2.
-    is_mean = shrinks or image.shape[:2] in (small, (2 * small[0], 2 * small[1]))
-    corner = _whole_shift(rest, small, net_size) if is_mean else None
-    if corner is not None:
-        net = np.zeros((*net_size, 3), np.uint8)
-        shrink_to_rgb(image, net[corner[0] : corner[0] + small[0], corner[1] : corner[1] + small[1]])
-        return net
+    if shrinks or (height, width) in (small, (2 * small[0], 2 * small[1])):
+        rest = _from_small(small, (height, width), matrix)
+        corner = _whole_shift(rest, small, net_size)
+        if corner is not None:
+            net = np.zeros((*net_size, 3), np.uint8)
+            shrink_to_rgb(image, net[corner[0] : corner[0] + small[0], corner[1] : corner[1] + small[1]])
+            return net
     if shrinks:
         image, matrix = cv2.resize(image, small[::-1], interpolation=cv2.INTER_AREA), rest  # type: ignore[assignment]
     net = cv2.warpAffine(image, matrix, net_size[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)  # type: ignore[assignment]
     return cv2.cvtColor(net, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
 
 
-def _shrunk(image_size: Size, matrix: Matrix) -> tuple[Size, Matrix]:
-    """Size of the image at about net scale, each pixel the mean of its area, and the matrix that is left to apply."""
-    height, width = image_size
-    scale = float(matrix[0, 0])
-    small = (max(round(height * scale), 1), max(round(width * scale), 1))
-    growth = np.array([width / small[1], height / small[0]])  # image px per px of the small image, x and y
+def _from_small(small: Size, size: Size, matrix: Matrix) -> Matrix:
+    """The matrix (2, 3) that is left for an image made `small` by averaging areas."""
+    growth = np.array([size[1] / small[1], size[0] / small[0]])  # image px per px of the small image, x and y
     rest = matrix.copy()
     rest[:, 2] += matrix[:, :2] @ (growth - 1) / 2
     rest[:, :2] *= growth
-    return small, rest
+    return rest
 
 
 def _whole_shift(matrix: Matrix, size: Size, net_size: Size) -> Size | None:
