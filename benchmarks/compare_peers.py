@@ -146,9 +146,8 @@ def compare_rates(finders: Mapping[str, Finder], options: argparse.Namespace) ->
 def compare_growth(finders: Mapping[str, Finder], person: Image, options: argparse.Namespace) -> dict[str, object]:
     """Latency against people: a table and the plot."""
     counts: Sequence[int] = sorted(options.people)
-    growth = measure_growth(
-        finders, person, counts, 4 * options.rounds, lambda count: show_line(f"{count} people done", err=True)
-    )
+    show_line("latency against people", err=True)
+    growth = measure_growth(finders, person, counts, 4 * options.rounds, show_tens)
     show_line(
         "Median ms of a 720p picture with one person so many times. Ours: people planted behind the trunk; MoveNet: "
         "as many crops; the others decode what they find, in brackets where that is another number."

@@ -76,25 +76,24 @@ def _scale(person: Image, count: int, columns: int) -> float:
 
 
 def measure_growth(
-    finders: Mapping[str, Finder], person: Image, counts: Sequence[int], rounds: int, on_count: Callable[[int], None]
+    finders: Mapping[str, Finder], person: Image, counts: Sequence[int], rounds: int, on_percent: Callable[[int], None]
 ) -> dict[int, dict[str, Latency]]:
-    """The time of each model for each number of people, on the same picture.
+    """The time of each model for each number of people, all in turns, on the same pictures.
 
     Ours has that many people planted behind its trunk and MoveNet looks at that many boxes, whatever a detector sees;
     the others decode what they find in the picture.
     """
-    measured = {}
-    for count in counts:
-        crowd = make_crowd(person, count)
-        works = {name: _work(finder, crowd) for name, finder in finders.items()}
-        measured[count] = measure_latency(works, [crowd.image], rounds, lambda percent: None)
-        on_count(count)
-    return measured
+    crowds = [make_crowd(person, count) for count in counts]
+    works = {f"{name} {len(crowd.boxes)}": _work(finder, crowd) for crowd in crowds for name, finder in finders.items()}
+    measured = measure_latency(works, [crowds[0].image], rounds, on_percent)
+    return {count: {name: measured[f"{name} {count}"] for name in finders} for count in counts}
 
 
 def _work(finder: Finder, crowd: Crowd) -> Work:
+    """What is done with a crowd, whatever picture it is called for."""
     if isinstance(finder, Ours):
-        return finder.planted(len(crowd.boxes)).poses
+        planted = finder.planted(len(crowd.boxes))
+        return lambda _: planted.poses(crowd.image)
     if isinstance(finder, MoveNet):
-        return lambda image: finder.find_in(image, crowd.boxes)
-    return finder.poses
+        return lambda _: finder.find_in(crowd.image, crowd.boxes)
+    return lambda _: finder.poses(crowd.image)

@@ -8,7 +8,7 @@ import pytest
 
 from peers import plots
 from peers.boxes import suppress
-from peers.crowds import make_crowd
+from peers.crowds import make_crowd, measure_growth
 from peers.finder import STAGES, Found, stream_in_threads
 from peers.fitting import fit
 from peers.latency import Latency, measure_latency
@@ -283,3 +283,20 @@ def test_bundle_is_opened_in_the_precision_at_the_end_of_its_name(dual_bundle):
     assert all(value >= 0 for value in found.timing.values())
     with pytest.raises(ValueError, match="int8"):
         open_ours(f"{dual_bundle}:int8", threads=1)
+
+
+def test_growth_shows_every_model_every_crowd_in_turns():
+    calls = []
+
+    class Counting(Told):
+        def poses(self, image, *, everyone=False):
+            grey = (image == 114).all(axis=2)
+            calls.append((self.title, round(float(grey.mean()), 3)))
+            return super().poses(image)
+
+    finders = {title: Counting(title, 3, []) for title in ("a", "b")}
+    growth = measure_growth(finders, person_picture(), [1, 4], 2, lambda percent: None)
+    assert {count: sorted(found) for count, found in growth.items()} == {1: ["a", "b"], 4: ["a", "b"]}
+    assert len(set(calls)) == 4  # two models, two pictures
+    assert all(calls.count(call) == 4 for call in set(calls))  # two rounds of two calls
+    assert growth[4]["b"].people == 3
