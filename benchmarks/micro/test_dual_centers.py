@@ -4,20 +4,27 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 
+import plain_formulas
+import plain_pose_nets
 from posesdk.decode import decode_center_offset
-from posesdk.dual_centers import DualCenters
+from posesdk.dual_centers import DualCenters, pose_context
 
 
-def test_decode(compare: Callable[..., Any], dac_scene: Any) -> None:
-    maps, spec = dac_scene.maps, dac_scene.spec
-    work = lambda: decode_center_offset(maps.heatmaps, maps.offsets, spec)  # noqa: E731
-    assert len(compare("DAC decode", dac_scene.size, dac_scene.people, "now", work)) == 2 * dac_scene.people
+@pytest.mark.parametrize("how", ["plain", "now"])
+def test_decode(compare: Callable[..., Any], dac_scene: Any, how: str) -> None:
+    work = {"plain": plain_formulas.decode_center_offset, "now": decode_center_offset}[how]
+    maps, spec, people = dac_scene.maps, dac_scene.spec, dac_scene.people
+    found = compare("DAC decode", dac_scene.size, people, how, lambda: work(maps.heatmaps, maps.offsets, spec))
+    assert len(found) == 2 * people
 
 
-def test_context(compare: Callable[..., Any], dac_scene: Any) -> None:
-    initial, maps, spec = dac_scene.initial, dac_scene.maps, dac_scene.spec
-    compare("DAC context", dac_scene.size, dac_scene.people, "now", lambda: DualCenters().context(initial, maps, spec))
+@pytest.mark.parametrize("how", ["plain", "now"])
+def test_context(compare: Callable[..., Any], dac_scene: Any, how: str) -> None:
+    work = {"plain": plain_pose_nets.pose_context, "now": pose_context}[how]
+    keypoints, own, spec = dac_scene.initial.keypoints, dac_scene.maps.own, dac_scene.spec
+    compare("DAC context", dac_scene.size, dac_scene.people, how, lambda: work(keypoints, own, spec))
 
 
 def test_finish(compare: Callable[..., Any], dac_scene: Any) -> None:

@@ -82,7 +82,11 @@ def _below_mesh(keypoints: FloatArray, sides: tuple[int, int], spec: ModelSpec) 
 
 
 def _ramp(places: FloatArray, last: FloatArray, frame: Frame) -> FloatArray | None:
-    """The fault of the published sampler (`posesdk.sampling.bilinear_taps`): a factor of each sample (2, NK, n)."""
+    """A factor of each sample (2, NK, n), or none: the published sampler's fault.
+
+    Between the last cell and one step beyond it, the value falls to 0 and ramps up again: both taps are the last cell,
+    and only the second has a weight.
+    """
     if frame == "consistent":
         return None
     beyond = places - last

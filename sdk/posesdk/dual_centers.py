@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from posesdk.decode import ImageMaps, InitialPoses, suppress_poses
 from posesdk.grouping import distinct_poses, group_poses, group_sigma, near_poses, pose_scales, pose_similarity
-from posesdk.sampling import sample_cells, sample_patches
+from posesdk.sampling import sample_levels, sample_patches
 from posesdk.spec import STRIDE, EdgeBackboneSpec, ModelSpec
 from posesdk.windows import sample_windows
 
@@ -31,6 +31,10 @@ IndexArray = NDArray[np.intp]
 
 LEVELS = ("level0", "level1", "level2", "level3")
 """Feature maps of the trunk, (h / 2^r, w / 2^r, C_r) for an image."""
+STRIDES: FloatArray = np.array([STRIDE << level for level in range(len(LEVELS))], np.float32)[:, None, None]
+"""Net px per cell of each of them."""
+MIDDLES: FloatArray = (STRIDES - np.float32(1)) / np.float32(2)
+"""Net px of the middle of their first cells."""
 RESIDUAL_STEP = 0.1
 """A residual of 1 is this part of the pose's scale."""
 
@@ -54,20 +58,14 @@ def pose_context(keypoints: FloatArray, maps: Mapping[str, FloatArray], spec: Mo
     widths, patch = level_channels(spec), spec.pose_nets.patch**2
     context = np.empty((persons, count, sum(widths) + patch + 2), np.float32)
     rows, points = context.reshape(persons * count, context.shape[2]), keypoints.reshape(persons * count, 2)
-    start = 0
-    for level, (name, width) in enumerate(zip(LEVELS, widths, strict=True)):
-        sample_cells(maps[name], _cells(points, level), rows[:, start : start + width])
-        start += width
-    patches = sample_patches(maps["heatmaps"], _cells(keypoints, 0), spec.pose_nets.patch)
-    context[..., start : start + patch] = patches.reshape(persons, count, patch)
+    places = (points.T - MIDDLES) / STRIDES  # (L, 2, NK)
+    sample_levels([maps[name] for name in LEVELS], places, rows)
+    start = sum(widths)
+    patches = sample_patches(maps["heatmaps"][:count], places[0], spec.pose_nets.patch)
+    rows[:, start : start + patch] = patches.reshape(persons * count, patch)
     relative = keypoints - keypoints.mean(axis=1, keepdims=True)
     context[..., start + patch :] = relative / pose_scales(keypoints)[:, None, None]
     return context
-
-
-def _cells(points: FloatArray, level: int) -> FloatArray:
-    stride = STRIDE << level
-    return (points - np.float32((stride - 1) / 2)) / np.float32(stride)
 
 
 def refine_poses(keypoints: FloatArray, residuals: FloatArray) -> FloatArray:

@@ -37,8 +37,9 @@ NEAR = 0.1
 
 def pose_scales(keypoints: FloatArray) -> FloatArray:
     """Square root (N,) of the area of the tight box of each pose (N, K, 2), at least SMALLEST_SCALE."""
-    extent = keypoints.max(axis=1) - keypoints.min(axis=1)  # (N, 2)
-    scales: FloatArray = np.sqrt(np.maximum(extent[:, 0] * extent[:, 1], np.float32(SMALLEST_SCALE**2)))
+    points = np.ascontiguousarray(keypoints.transpose(1, 2, 0))  # (K, 2, N): persons next to each other
+    width, height = points.max(axis=0) - points.min(axis=0)
+    scales: FloatArray = np.sqrt(np.maximum(width * height, np.float32(SMALLEST_SCALE**2)))
     return scales
 
 
@@ -91,14 +92,18 @@ def group_poses(alike: Flags, scores: FloatArray) -> list[IndexArray]:
     standing between them. Which poses come together does not depend on their order where the `scores` (N,) differ.
     """
     order = np.argsort(-scores, kind="stable")
-    left = np.ones(len(scores), dtype=bool)
+    near: list[list[int]] = [[] for _ in order]
+    for rank, other in zip(*(ranks.tolist() for ranks in alike[order[:, None], order].nonzero()), strict=True):
+        near[rank].append(other)
+    left = [True] * len(order)
     groups = []
-    for best in order:
-        if left[best]:
-            left[best] = False
-            others = order[alike[best, order] & left[order]]
-            left[others] = False
-            groups.append(np.concatenate([[best], others]))
+    for rank, others in enumerate(near):
+        if left[rank]:
+            left[rank] = False
+            members = [rank, *(other for other in others if left[other])]
+            for member in members:
+                left[member] = False
+            groups.append(order[members])
     return groups
 
 

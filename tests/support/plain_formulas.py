@@ -5,8 +5,20 @@ import numpy as np
 
 from posesdk.context import expansion_axes
 from posesdk.decode import CELL_CENTER, InitialPoses, upsample
-from posesdk.sampling import bilinear_taps
 from posesdk.spec import STRIDE
+
+
+def bilinear_taps(positions, size, frame):
+    """The two (index, weight) of bilinear sampling along an axis of `size` samples, replicated at its ends.
+
+    Frame "published" keeps the published sampler's fault: between the last sample and one step beyond it, both taps are
+    the last sample and only the second has a weight, so the value falls to 0 and ramps up again.
+    """
+    low = np.floor(positions).clip(0, size - 1)
+    high = np.minimum(low + 1, size - 1)
+    high_weight = (positions - low).clip(0, 1)
+    low_weight = (high - positions).clip(0, 1) if frame == "published" else 1 - high_weight
+    return (low.astype(np.intp), low_weight), (high.astype(np.intp), high_weight)
 
 
 def local_context(keypoints, embedding, spec):
