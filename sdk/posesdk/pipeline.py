@@ -143,7 +143,8 @@ class Pipeline:
             groups.setdefault(net.shape, []).append(index)
         maps: dict[int, dict[str, Tensor]] = {}
         for group in groups.values():
-            images = np.stack([nets[index] for index in group])  # (B, H, W, 3)
+            alone = len(group) == 1
+            images = nets[group[0]][None] if alone else np.stack([nets[index] for index in group])  # (B, H, W, 3)
             if self.spec.decode.flip_test:
                 images = np.concatenate([images, images[:, :, ::-1]])
             outputs = _run_batch(self.trunk, "image", np.ascontiguousarray(images))

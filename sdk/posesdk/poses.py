@@ -71,16 +71,16 @@ class Poses:
     timing: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        scores = _owned(self.scores, (-1,), "scores")
+        scores = _shaped(self.scores, (-1,), "scores")
         count, joints = len(scores), len(self.skeleton)
         order = np.argsort(-scores, kind="stable")
         columns = {
-            "keypoints": _owned(self.keypoints, (count, joints, 2), "keypoints"),
-            "keypoint_scores": _owned(self.keypoint_scores, (count, joints), "keypoint_scores"),
+            "keypoints": _shaped(self.keypoints, (count, joints, 2), "keypoints"),
+            "keypoint_scores": _shaped(self.keypoint_scores, (count, joints), "keypoint_scores"),
             "scores": scores,
         }
         for name, values in columns.items():
-            object.__setattr__(self, name, _read_only(values[order]))
+            object.__setattr__(self, name, _read_only(values[order]))  # a copy
         if self.track_ids is not None:
             ids = np.asarray(self.track_ids, dtype=np.int64).reshape(count)
             object.__setattr__(self, "track_ids", _read_only(ids[order]))
@@ -98,7 +98,8 @@ class Poses:
 
     def above(self, score: float) -> "Poses":
         """Only the people that score at least `score`."""
-        return self[self.scores >= np.float32(score)]
+        enough = self.scores >= np.float32(score)
+        return self if enough.all() else self[enough]
 
     def __len__(self) -> int:
         """Number of people N."""
@@ -237,8 +238,8 @@ def _make(values: dict[str, Any]) -> Poses:
     return Poses(**values)
 
 
-def _owned(values: ArrayLike, shape: tuple[int, ...], name: str) -> Floats:
-    array = np.array(values, dtype=np.float32)
+def _shaped(values: ArrayLike, shape: tuple[int, ...], name: str) -> Floats:
+    array = np.asarray(values, dtype=np.float32)
     if array.ndim != len(shape) or any(want not in (-1, have) for want, have in zip(shape, array.shape, strict=True)):
         expected = tuple("N" if side == -1 else side for side in shape)
         raise ValueError(f"{name}: expected shape {expected}, got {array.shape}")
