@@ -1,6 +1,6 @@
 """What makes a trunk quicker and its int8 form better on OpenVINO, without changing what it computes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,10 @@ PLANES, ROWS = "heatmaps", "offsets"
 """Maps of every method: the one is worked on channel by channel, of the other all channels are read at a few places."""
 SPREAD = 16
 """Pixels that are normalised together. Their number in a picture is a multiple, since its sides are whole strides."""
+STEPS = ("pixels", "centered", "normalised", "rows", "planes")
+"""What becomes of a picture."""
 TO_PLANES, TO_ROWS = (0, 3, 1, 2), (0, 2, 3, 1)
-AFFINE = ("Add", "Subtract", "Multiply", "Divide")
+AFFINE = ("Add", "Subtract", "Multiply", "Divide", "BatchNormInference")
 
 Affine = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Scale and shift of each channel."""
@@ -43,15 +45,18 @@ def fold_output_scales(model: Any) -> None:
     model.validate_nodes_and_infer_types()
 
 
-def spread_normalisation(model: Any) -> None:
+def spread_normalisation(model: Any) -> list[str]:
     """Lets a picture be normalised before its channels become planes, over many pixels at a time.
 
+    The names of the operators that do it, which int8 has to leave float, as the picture is rounded behind them.
+
     OpenVINO works on three channels in a row pixel by pixel, and on planes only after it has made them, to undo that
-    for the first convolution: with that convolution's own rounding to int8 a twelfth of a small int8 trunk. Goes along
-    with rounding to levels; does nothing for other graphs.
+    for the first convolution: with that convolution's own rounding to int8 a twelfth of a small int8 trunk. Does
+    nothing for other graphs.
     """
     from openvino import opset13
 
+    names = []
     for start in model.get_parameters():
         picture = _reader(start, "Convert")
         planes = None if picture is None else _reader(picture, "Transpose")
@@ -61,17 +66,18 @@ def spread_normalisation(model: Any) -> None:
         if last is planes:
             continue
         pixels = opset13.reshape(picture, _integers(0, -1, 3 * SPREAD), True)
-        # In this order the rounding of the numbers, which may be stored as float16, costs least.
-        value = opset13.multiply(opset13.add(pixels, _spread(shift / scale)), _spread(scale))
-        levels = _reader(last, "FakeQuantize")
-        if levels is not None and all(source.get_node().data.size == 1 for source in levels.input_values()[1:]):
-            value = opset13.fake_quantize(value, *levels.input_values()[1:], levels.get_attributes()["levels"])
-            last = levels
+        centered = opset13.subtract(pixels, _spread(-shift / scale))  # in this order float16 numbers lose least
+        value = opset13.divide(centered, _spread(1 / scale))
         back = opset13.reshape(value, opset13.shape_of(start), False)
         turned = opset13.transpose(back, _integers(*TO_PLANES))
+        # Names of which what NNCF adds makes names of its own: not those that OpenVINO counts up.
+        for node, name in zip((pixels, centered, value, back, turned), STEPS, strict=True):
+            node.set_friendly_name(f"{start.get_friendly_name()}/{name}")
+        names += [centered.get_friendly_name(), value.get_friendly_name()]
         for reader in last.output(0).get_target_inputs():
             reader.replace_source_output(turned.output(0))
     model.validate_nodes_and_infer_types()
+    return names
 
 
 def hand_out_maps(model: Any) -> None:
@@ -105,18 +111,29 @@ def _normalisation(planes: Any) -> tuple[Any, Affine]:
     """The last of the operators that scale and shift the 3 planes of a picture, and what all do together."""
     last, scale, shift = planes, np.ones(3), np.zeros(3)
     while (reader := _reader(last, *AFFINE)) is not None:
-        value = _constant(reader)
-        if value is None or value.size not in (1, 3):
+        numbers = [source.get_node() for source in reader.input_values()[1:]]
+        if any(number.get_type_name() != "Constant" or number.data.size not in (1, 3) for number in numbers):
             break
-        number = value.astype(np.float64).reshape(-1)
-        kind = reader.get_type_name()
-        if kind in ("Multiply", "Divide"):
-            factor = number if kind == "Multiply" else 1 / number
-            scale, shift = scale * factor, shift * factor
-        else:
-            shift = shift + (number if kind == "Add" else -number)
-        last = reader
+        factor, term = _affine(reader, [number.data.astype(np.float64).reshape(-1) for number in numbers])
+        last, scale, shift = reader, scale * factor, shift * factor + term
     return last, (scale, shift)
+
+
+def _affine(node: Any, numbers: Sequence[NDArray[np.float64]]) -> Affine:
+    """What an operator multiplies by, and then adds."""
+    one, none = np.ones(3), np.zeros(3)
+    match node.get_type_name():
+        case "Add":
+            return one, none + numbers[0]
+        case "Subtract":
+            return one, none - numbers[0]
+        case "Multiply":
+            return one * numbers[0], none
+        case "Divide":
+            return one / numbers[0], none
+    gamma, beta, mean, variance = numbers  # of a BatchNormInference
+    factor = gamma / np.sqrt(variance + node.get_attributes()["epsilon"])
+    return factor, beta - mean * factor
 
 
 def _spread(values: NDArray[np.float64]) -> Any:

@@ -238,7 +238,7 @@ def test_int8_goes_through_the_gate_and_layers_go_back_to_float_where_it_has_to_
     assert lenient.verification.deviation.people > 5 * PICTURES
     before = lenient.verification.deviation.mean_oks
     assert 0.2 < before < 0.995
-    strict, judge = judged(Gate(min_oks=before + 0.2 * (1 - before), max_lost=10))
+    strict, judge = judged(Gate(min_oks=before + 0.05 * (1 - before), max_lost=10))
     assert strict.fault is None
     assert len(strict.variant.float_layers) > len(lenient.variant.float_layers)
     assert judge.ranking

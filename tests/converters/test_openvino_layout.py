@@ -5,6 +5,7 @@ import pytest
 
 pytest.importorskip("openvino", reason="the conversion needs the [convert] extra")
 
+from posesdk_converters.nncf_int8 import quantize
 from posesdk_converters.openvino_ir import save_ir
 from posesdk_converters.openvino_layout import fold_output_scales, hand_out_maps, spread_normalisation
 from posesdk_runtimes.openvino import import_openvino
@@ -59,6 +60,10 @@ def kinds(model):
     return [node.get_type_name() for node in model.get_ops()]
 
 
+def ordered_kinds(model):
+    return [node.get_type_name() for node in model.get_ordered_ops()]
+
+
 @pytest.mark.parametrize("channels", [(18, 34, 16), (19, 68), (18, 34, 12)], ids=["embedding", "levels", "few"])
 @pytest.mark.parametrize("activation", ["sigmoid", "none"])
 @pytest.mark.parametrize("shape", [(1, 3, 8, 16), (2, 3, 16, 8)])
@@ -95,47 +100,48 @@ def test_graphs_without_maps_are_left_alone():
     assert kinds(model) == before
 
 
-def picture_graph(*, levels=None, free=True):
-    """uint8 (B, H, W, 3) -> (x - mean) / std as planes, rounded to 255 levels between two numbers if there are any."""
+MEAN, STD = (np.array(values, np.float32) for values in ((123.7, 116.3, 103.5), (58.4, 57.1, 57.4)))
+
+
+def picture_graph(form, *, free=True):
+    """uint8 (B, H, W, 3) -> (x - mean) / std as planes, in one of the forms in which graphs say it -> convolution."""
     op = import_openvino().opset13
     image = op.parameter([-1, -1, -1, 3] if free else [1, 16, 32, 3], np.uint8, name="image")
     image.output(0).set_names({"image"})
     planes = op.transpose(op.convert(image, np.float32), op.constant(np.array([0, 3, 1, 2])))
-    mean, std = (op.constant(np.array(values, np.float32).reshape(1, 3, 1, 1)) for values in (MEAN, STD))
-    value = op.divide(op.subtract(planes, mean), std)
-    if levels is not None:
-        low, high = (op.constant(np.float32(number)) for number in levels)
-        value = op.fake_quantize(value, low, high, low, high, 256)
+    mean, std, factor = (op.constant(values.reshape(1, 3, 1, 1)) for values in (MEAN, STD, 1 / STD))
+    if form == "quotient":
+        value = op.divide(op.subtract(planes, mean), std)
+    elif form == "product":
+        value = op.add(op.multiply(planes, factor), op.constant((-MEAN / STD).reshape(1, 3, 1, 1)))
+    else:
+        ones, none, flat, square = (op.constant(one) for one in (np.ones_like(STD), 0 * STD, MEAN, STD**2 - 0.5))
+        value = op.batch_norm_inference(planes, ones, none, flat, square, 0.5)
     weights = np.random.default_rng(0).standard_normal((4, 3, 3, 3), dtype=np.float32)
     maps = op.convolution(value, op.constant(weights), [2, 2], [1, 1], [1, 1], [1, 1])
     maps.output(0).set_names({"maps"})
     return import_openvino().Model([maps], [image], "stem")
 
 
-MEAN, STD = (123.7, 116.3, 103.5), (58.4, 57.1, 57.4)
-
-
 @pytest.mark.parametrize(("count", "free"), [(1, True), (2, True), (1, False)], ids=["free", "two", "fixed"])
-@pytest.mark.parametrize("levels", [None, (-2.2, 2.7)], ids=["float", "int8"])
-def test_spread_normalisation_is_the_same_normalisation(tmp_path, levels, count, free):
+@pytest.mark.parametrize("form", ["quotient", "product", "norm"])
+def test_spread_normalisation_is_the_same_normalisation(tmp_path, form, count, free):
     image = np.random.default_rng(2).integers(0, 256, (count, 16, 32, 3), dtype=np.uint8)
-    plain, spread = (picture_graph(levels=levels, free=free) for _ in range(2))
+    plain, spread = (picture_graph(form, free=free) for _ in range(2))
     spread_normalisation(spread)
-    assert "Subtract" in kinds(plain)
-    assert "Subtract" not in kinds(spread)
+    assert ordered_kinds(spread).index("Divide") < ordered_kinds(spread).index("Transpose")
+    assert "BatchNormInference" not in kinds(spread)
     wanted, found = run(plain, tmp_path, image)["maps"], run(spread, tmp_path, image)["maps"]
-    error = np.abs(found - wanted)
-    if levels is None:
-        assert error.max() < 1e-5
-    else:  # a value just between two levels may go to either
-        assert np.mean(error > 1e-4) < 1e-3
+    np.testing.assert_allclose(found, wanted, atol=2e-5)
 
 
-def test_a_first_layer_reads_levels_in_the_order_of_the_picture():
-    model = picture_graph(levels=(-2.2, 2.7))
-    spread_normalisation(model)
-    order = [node.get_type_name() for node in model.get_ordered_ops() if node.get_type_name() != "Constant"]
-    assert order.index("FakeQuantize") < order.index("Transpose") < order.index("Convolution")
+def test_int8_rounds_a_normalised_picture_once():
+    model = picture_graph("norm")
+    pictures = [np.random.default_rng(0).integers(0, 256, (1, 16, 32, 3), dtype=np.uint8)]
+    quantized = quantize(model, pictures, float_layers=spread_normalisation(model))
+    before = ordered_kinds(quantized)[: ordered_kinds(quantized).index("Convolution")]
+    rounding = [kind for kind in before if kind in ("Divide", "FakeQuantize")]
+    assert rounding == ["Divide", "FakeQuantize"]
 
 
 def test_scale_goes_into_weights_and_bias(tmp_path):

@@ -98,6 +98,11 @@ def test_activations_are_unsigned_and_weights_signed_per_channel_but_for_layers_
     assert checked == len(set(names) - set(variant.float_layers)) > len(names) / 2
 
 
+def test_the_layer_that_reads_the_picture_stays_float(converted):
+    folder, variant, _ = converted
+    assert convolutions(folder / "portable/trunk.onnx")[0] in variant.float_layers
+
+
 def test_maps_have_more_than_255_values(converted, pictures):
     folder, variant, _ = converted
     large = np.random.default_rng(5).integers(0, 256, (1, 192, 192, 3), dtype=np.uint8)

@@ -34,14 +34,14 @@ def convert(
     for graph, source in conversion.graphs.items():
         model = read_graph(source)
         fold_output_scales(model)
+        normalising = spread_normalisation(model)
         if precision == "int8":
             layers = find_layers(model, source, float_layers.get(graph, ()))
-            model = _quantized(conversion, graph, model, layers)
+            model = _quantized(conversion, graph, model, [*layers, *normalising])
             kept += float_convolutions(model, source)
         if graph == "trunk" and portable.input_size is not None:
             # One picture at a time, so that no dimension is free: OpenVINO then leaves out copies of the maps.
             model.reshape([1, *portable.input_size, 3])
-        spread_normalisation(model)
         hand_out_maps(model)
         save_ir(model, conversion.folder / paths[graph], half=precision == "fp16")
     conversion.notes["openvino"] = import_openvino().__version__
