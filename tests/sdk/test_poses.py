@@ -117,6 +117,22 @@ def test_poses_go_to_another_process_and_stay_read_only(count):
             copied.timing["trunk"] = 0
 
 
+def test_poses_stay_as_they_are_when_the_arrays_they_were_made_of_change():
+    arrays = {name: getattr(some_poses(3), name).copy() for name in ("keypoints", "keypoint_scores", "scores")}
+    poses = Poses(**arrays, image_size=(480, 640))
+    before = {name: values.copy() for name, values in arrays.items()}
+    for name, values in arrays.items():
+        values[:] = -1  # the caller's own, and still writeable
+        np.testing.assert_array_equal(getattr(poses, name), before[name])
+
+
+def test_people_that_are_all_above_stay_with_everything_known_of_them():
+    poses = some_poses(3, tracked=True)
+    for kept in (poses.above(0.0), poses.above(float(poses.scores[-1]))):
+        assert kept.to_dict() == poses.to_dict()
+    assert some_poses(0).above(0.5).to_dict() == some_poses(0).to_dict()
+
+
 def test_above_keeps_those_that_score_at_least_the_threshold():
     poses = some_poses(5)
     threshold = float(poses.scores[2])
