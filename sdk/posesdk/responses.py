@@ -10,6 +10,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from posesdk.scratch import Scratch
 from posesdk.spec import ModelSpec
 from posesdk.windows import reweighed_windows
 
@@ -18,10 +19,12 @@ __all__ = ["best_responses", "convolve_windows", "find_peaks"]
 FloatArray = NDArray[np.float32]
 IndexArray = NDArray[np.intp]
 
-BATCH_PIXELS = 2**20
-"""Window pixels worked on at once, 4 MiB: so many that numpy's cost of a call does not matter."""
+BATCH_PIXELS = 2**19
+"""Window pixels worked on at once, 2 MiB: so many that the cost of a call of numpy hardly matters."""
 ROUNDING = 1.0001
 """More than the sums of a kernel's float32 products can differ by."""
+
+_scratch = Scratch()
 
 
 def convolve_windows(windows: FloatArray, attraction: FloatArray) -> FloatArray:
@@ -69,8 +72,10 @@ def _best_of_part(
     if tile >= adaptation.global_size:
         windows = reweighed_windows(poses, heatmaps, adaptation, spec.frame)
         return find_peaks(convolve_windows(windows, attraction))
-    windows = reweighed_windows(poses, heatmaps, adaptation, spec.frame, margin=size // 2)
-    flat = windows.reshape(-1, *windows.shape[2:])  # (P, s, s)
+    side = adaptation.global_size + size - 1
+    windows = _scratch.array("windows", (*poses.shape[:2], side, side))
+    reweighed_windows(poses, heatmaps, adaptation, spec.frame, out=windows)
+    flat = windows.reshape(-1, side, side)
     kernels = attraction.reshape(-1, size, size)
     indices, values, proven = _best_of_tiles(flat, kernels, tile)
     missed = np.flatnonzero(~proven)
@@ -113,10 +118,12 @@ def _best_of_tiles(
 def _responses(pixels: FloatArray, kernels: FloatArray) -> FloatArray:
     """Patches (P, t + n - 1, t + n - 1) convolved with kernels (P, n, n): (t, t, P), all patches in one inner loop."""
     size = kernels.shape[1]
-    windows = sliding_window_view(np.ascontiguousarray(pixels.transpose(1, 2, 0)), (size, size), axis=(0, 1))
+    inner = _scratch.array("pixels", (*pixels.shape[1:], len(pixels)))
+    inner[...] = pixels.transpose(1, 2, 0)
+    windows = sliding_window_view(inner, (size, size), axis=(0, 1))
     flipped = np.ascontiguousarray(kernels[:, ::-1, ::-1].transpose(1, 2, 0))
-    responses: FloatArray = np.einsum("yxpij,ijp->yxp", windows, flipped)
-    return responses
+    responses = _scratch.array("responses", windows.shape[:3])
+    return np.einsum("yxpij,ijp->yxp", windows, flipped, out=responses)
 
 
 def _two_largest(columns: FloatArray) -> tuple[IndexArray, FloatArray]:

@@ -10,6 +10,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from posesdk.scratch import Scratch
 from posesdk.spec import STRIDE, AdaptationSpec, Frame
 
 __all__ = ["GAUSSIAN_CUTOFF", "reweighed_windows", "reweighing_window", "sample_windows"]
@@ -19,6 +20,8 @@ IndexArray = NDArray[np.intp]
 
 GAUSSIAN_CUTOFF = 1e-4
 """Weights of the reweighing Gaussian below this are 0, as published."""
+
+_scratch = Scratch()
 
 
 def sample_windows(keypoints: FloatArray, heatmaps: FloatArray, size: int, frame: Frame) -> FloatArray:
@@ -31,11 +34,15 @@ def sample_windows(keypoints: FloatArray, heatmaps: FloatArray, size: int, frame
 
 
 def reweighed_windows(
-    keypoints: FloatArray, heatmaps: FloatArray, adaptation: AdaptationSpec, frame: Frame, margin: int = 0
+    keypoints: FloatArray, heatmaps: FloatArray, adaptation: AdaptationSpec, frame: Frame, out: FloatArray | None = None
 ) -> FloatArray:
-    """`sample_windows` times `reweighing_window`, with `margin` zeros on every side: (N, K, a + 2 margin, ...)."""
+    """`sample_windows` times `reweighing_window`, (N, K, a, a).
+
+    Written into `out` (N, K, a + 2 m, a + 2 m) where that is given, with a margin of m zeros on every side.
+    """
     size, sigma = adaptation.global_size, _sigma(adaptation)
-    windows = _windows(keypoints, heatmaps, _axis(size, sigma, margin), frame)
+    margin = 0 if out is None else (out.shape[-1] - size) // 2
+    windows = _windows(keypoints, heatmaps, _axis(size, sigma, margin), frame, out)
     cut = _gaussian(size, sigma) > 0
     if not cut.all():  # the one part of it that is not the product of two axes
         windows *= np.pad(cut, margin)
@@ -91,16 +98,37 @@ def _axis(size: int, sigma: float | None, margin: int) -> _Axis:
     return _Axis(size, margin, low, step)
 
 
-def _windows(keypoints: FloatArray, heatmaps: FloatArray, axis: _Axis, frame: Frame) -> FloatArray:
+def _windows(
+    keypoints: FloatArray, heatmaps: FloatArray, axis: _Axis, frame: Frame, out: FloatArray | None = None
+) -> FloatArray:
     """(N, K, s, s), s = size + 2 margin."""
     persons, count = keypoints.shape[:2]
     height, width = heatmaps.shape[1:]
     cells, matrices = _below(keypoints.reshape(-1, 2).T, np.array([[width], [height]]), axis, frame)
-    maps = np.arange(persons * count) % count * (height * width)
-    index = (cells[1] * width + maps[:, None])[:, :, None] + cells[0][:, None, :]
-    patches = heatmaps.reshape(-1).take(index)  # (N K, b, b)
-    windows: FloatArray = np.matmul(np.matmul(matrices[1], patches), matrices[0].transpose(0, 2, 1))
-    return windows.reshape(persons, count, *windows.shape[1:])
+    flat, (map_step, row_step, column_step) = _flattened(heatmaps)
+    rows = cells[1] * row_step + (np.arange(persons * count) % count * map_step)[:, None]
+    shape = (*rows.shape, rows.shape[1])  # (N K, b, b)
+    index = np.add(rows[:, :, None], (cells[0] * column_step)[:, None, :], out=_scratch.array("index", shape, np.intp))
+    patches = flat.take(index, out=_scratch.array("patches", shape), mode="clip")  # else it is buffered
+    below = np.matmul(matrices[1], patches, out=_scratch.array("below", (len(rows), *matrices.shape[2:])))
+    side = matrices.shape[2]
+    windows = np.empty((persons, count, side, side), np.float32) if out is None else out
+    np.matmul(below, matrices[0].transpose(0, 2, 1), out=windows.reshape(persons * count, side, side))
+    return windows
+
+
+def _flattened(maps: FloatArray) -> tuple[FloatArray, tuple[int, ...]]:
+    """The values of maps (C, h, w) as they lie in memory, and how far apart neighbours along each axis are there.
+
+    A backend may have all channels of a place side by side.
+    """
+    order = sorted(range(maps.ndim), key=lambda axis: -maps.strides[axis])
+    flat = maps.transpose(order).reshape(-1)
+    steps, step = [0] * maps.ndim, 1
+    for axis in reversed(order):
+        steps[axis] = step
+        step *= maps.shape[axis]
+    return flat, tuple(steps)
 
 
 def _below(centers: FloatArray, cells: IndexArray, axis: _Axis, frame: Frame) -> tuple[IndexArray, FloatArray]:
@@ -114,9 +142,10 @@ def _below(centers: FloatArray, cells: IndexArray, axis: _Axis, frame: Frame) ->
     fraction = (first - start).clip(0, 1).astype(np.float32)
     # Pixel p lies above cell floor((p - 1.5)/4), which for whole p is floor((p - 2)/4).
     base, phase = np.divmod(start.astype(np.intp) - 2, STRIDE)
-    matrices = axis.step[phase]
+    shape = (*phase.shape, *axis.low.shape[1:])
+    matrices = axis.step.take(phase, axis=0, out=_scratch.array("matrices", shape), mode="clip")
     matrices *= fraction[..., None, None]
-    matrices += axis.low[phase]
+    matrices += axis.low.take(phase, axis=0, out=_scratch.array("low", shape), mode="clip")
     if frame == "published":
         beyond = first[..., None] + np.arange(axis.size, dtype=np.float32) - (cells * STRIDE - 1)[..., None]
         factor = np.where((beyond >= 0) & (beyond < 1), beyond, 1).astype(np.float32)

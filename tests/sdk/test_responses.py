@@ -111,7 +111,8 @@ def test_reweighed_windows_are_the_windows_times_the_gaussian_with_a_margin_of_z
     poses, maps = _poses(rng, 4), rng.normal(0, 1, (KEYPOINTS, *MAP)).astype(np.float32)
     for sigma in (3.0, 12.0, None):
         adaptation = _spec(reweigh_sigma=sigma, global_size=33).adaptation
-        windows = reweighed_windows(poses, maps, adaptation, frame, margin=2)
+        windows = np.full((4, KEYPOINTS, 37, 37), np.nan, np.float32)
+        reweighed_windows(poses, maps, adaptation, frame, out=windows)
         expected = sample_windows(poses, maps, 33, frame) * reweighing_window(adaptation)
         np.testing.assert_allclose(windows[:, :, 2:-2, 2:-2], expected, atol=1e-6)
         windows[:, :, 2:-2, 2:-2] = 0
