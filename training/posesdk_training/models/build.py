@@ -80,7 +80,7 @@ def logocap_nano_spec() -> ModelSpec:
         heads=HeadSpec(heatmap_channels=32, offset_channels=64, embedding=16, activation="sigmoid", offset_scale=8.0),
         decode=DecodeSpec(center_threshold=0.05),
         adaptation=AdaptationSpec(
-            local_size=5, global_size=49, reweigh_sigma=16.0, message_channels=(64, 48, 32), affine_pairs=8
+            local_size=5, global_size=33, reweigh_sigma=16.0, message_channels=(64, 48, 32), affine_pairs=8
         ),
     )
 
