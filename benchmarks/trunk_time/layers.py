@@ -50,6 +50,7 @@ def openvino_layers(
     settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY", "PERF_COUNT": True}
     core = shared_core()
     model = core.read_model(path)
+    model.reshape(image.shape)  # as the SDK's runtime does with a size that comes often
     compiled = core.compile_model(model, "CPU", {**settings, "INFERENCE_NUM_THREADS": threads})
     request = compiled.create_infer_request()
     found: dict[str, tuple[str, float]] = {}
