@@ -5,7 +5,7 @@
 The peak of a precision is the best rate that the same runtime reaches on chains of wide convolutions; chains and trunks
 run in turns, and the least time of each counts, so that the factors hold on a machine with other work too. The
 trunk's time is that of the SDK's runtime, copies of the maps included. `--layers` adds each trunk's slowest layers on
-one thread. The default is a bundle that holds every variant: `make targets`.
+one thread. The default is a bundle that holds every variant: `make target-table DATA=FOLDER`.
 """
 
 import argparse
