@@ -12,7 +12,7 @@ __all__ = ["Form", "Forms"]
 OFTEN = 16
 """Calls of one shape before it gets a form of its own: what compiling costs is made good within some hundred."""
 MOST_FIXED = 2
-"""Most such forms, each of which holds the weights once more."""
+"""Most such forms, each of which holds weights of its own."""
 
 Shapes = tuple[tuple[int, ...], ...]
 
@@ -42,29 +42,45 @@ class Forms:
     trunk. What is computed is the same. Shapes that the graph cannot compute go to no form at all: OpenVINO 2026.4 on
     one thread answers them with the outputs of the call before, or ends the process; so each new set of shapes goes
     through the model's own shape inference first (1 ms for a small trunk, once).
+
+    The form for every shape is let go where all calls so far were of one shape, as those of a video: of a small trunk
+    it holds 15 MiB. It is compiled again if another shape comes after all, and then stays.
     """
 
     def __init__(self, model: Any, compile_model: Callable[[Any], Any], *, fixable: bool) -> None:
         self._model, self._compile = model, compile_model
-        self.flexible = Form(compile_model(model))
+        self._flexible: Form | None = Form(compile_model(model))
         self._fixed: dict[Shapes, Form] = {}
         self._left = MOST_FIXED if fixable and model.is_dynamic() else 0
         self._calls: dict[Shapes, int] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+
+    @property
+    def flexible(self) -> Form:
+        """The form for every shape."""
+        with self._lock:
+            if self._flexible is None:
+                self._flexible = Form(self._compile(self._model))
+            return self._flexible
 
     def find(self, tensors: Sequence[Tensor]) -> Form:
         """The form for these inputs. Raises OpenVINO's RuntimeError for shapes that the graph cannot compute."""
         shapes = tuple(tensor.shape for tensor in tensors)
-        fixed = self._fixed.get(shapes)
-        if fixed is not None:
+        if (fixed := self._fixed.get(shapes)) is not None:
             return fixed
         with self._lock:
+            if (fixed := self._fixed.get(shapes)) is not None:
+                return fixed
             calls = self._calls.get(shapes, 0) + 1
             model = self._reshaped(shapes) if calls in (1, OFTEN) else None
             self._calls[shapes] = calls
             if calls != OFTEN or not self._left:
                 return self.flexible
             self._left -= 1
+            if len(self._calls) == 1:
+                self._flexible = None  # before the other is made, so that there is memory for one
+                self._fixed[shapes] = Form(self._compile(model))
+                return self._fixed[shapes]
         self._fixed[shapes] = Form(self._compile(model))  # other threads go on meanwhile
         return self._fixed[shapes]
 

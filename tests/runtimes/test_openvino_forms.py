@@ -1,6 +1,8 @@
 """A picture size that comes often gets a graph of its own, and nobody sees it in the numbers."""
 
+import gc
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -32,19 +34,43 @@ def forms_of(graph: Path, *, fixable: bool = True) -> tuple[Forms, list[Any]]:
 
 def test_a_size_that_comes_often_is_compiled_once(graph: Path) -> None:
     forms, made = forms_of(graph)
+    flexible = forms.flexible
     used = [forms.find([image()]) for _ in range(2 * OFTEN)]
-    assert used[: OFTEN - 1] == [forms.flexible] * (OFTEN - 1)
+    assert used[: OFTEN - 1] == [flexible] * (OFTEN - 1)
     assert len(set(used[OFTEN - 1 :])) == 1
-    assert used[-1] is not forms.flexible
+    assert used[-1] is not flexible
     assert made[1:] == [("1", "32", "32", "3")]
 
 
 def test_only_the_first_sizes_are_compiled(graph: Path) -> None:
     forms, made = forms_of(graph)
     sizes = [(32, 32 * (index + 1)) for index in range(MOST_FIXED + 2)]
-    used = {size: [forms.find([image(*size)]) for _ in range(OFTEN + 1)][-1] for size in sizes}
+    used = {}
+    for _ in range(OFTEN + 1):
+        used = {size: forms.find([image(*size)]) for size in sizes}
     assert len(made) == 1 + MOST_FIXED
     assert [used[size] is forms.flexible for size in sizes] == [False] * MOST_FIXED + [True] * 2
+
+
+def test_a_single_size_leaves_one_graph_in_memory_until_another_comes(graph: Path) -> None:
+    forms, made = forms_of(graph)
+    flexible = weakref.ref(forms.flexible)
+    for _ in range(OFTEN + 1):
+        forms.find([image()])
+    gc.collect()
+    assert flexible() is None
+    other = [forms.find([image(64, 32)]) for _ in range(2 * OFTEN)]
+    assert made[2:] == [made[0], ("1", "64", "32", "3")]  # once, and kept beside the second size's own
+    assert forms.flexible is other[0]
+
+
+def test_several_sizes_keep_the_form_for_all(graph: Path) -> None:
+    forms, made = forms_of(graph)
+    flexible = forms.find([image(64, 32)])
+    for _ in range(OFTEN + 1):
+        forms.find([image()])
+    assert forms.find([image(64, 64)]) is flexible
+    assert len(made) == 2
 
 
 def test_devices_that_compile_slowly_keep_the_one_form(graph: Path) -> None:
