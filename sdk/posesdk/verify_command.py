@@ -146,13 +146,19 @@ def _speed(graph: str, ours: Speed, theirs: Speed) -> str:
 
 
 def write_report(output: Path, report: Mapping[str, Any]) -> None:
-    """Writes JSON to a file, whole or not at all, or to standard output for "-". Raises PoseSDKError."""
+    """Writes JSON to a file, whole or not at all, or to standard output for "-"; a pipe or device is written into.
+
+    Raises PoseSDKError.
+    """
     text = json.dumps(report, indent=1, allow_nan=False) + "\n"
     if output == STDOUT:
         show_text(text)
         return
     with writing(output):
         output.parent.mkdir(parents=True, exist_ok=True)
+        if output.is_symlink() or (output.exists() and not output.is_file()):  # a file in its place would end it
+            output.write_text(text, encoding="utf-8")
+            return
         part = output.with_name(f".{output.name}.{os.getpid()}")
         part.write_text(text, encoding="utf-8")
         os.replace(part, output)
