@@ -242,6 +242,8 @@ def benchmark(
         from posesdk.benchmark.rounds import Budget
 
         try:
+            if evaluate is None and (images is not None or limit is not None):
+                raise ValueError("--images and --limit say which pictures --evaluate takes; give it the labels")
             run_benchmark(
                 BenchmarkRequest(
                     tuple(bundles or ()),

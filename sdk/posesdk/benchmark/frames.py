@@ -1,5 +1,6 @@
 """The frames that are measured with: read once, so that reading them is a stage of its own and no disk disturbs."""
 
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ MOST_BYTES = 512 << 20
 """Frames of a source that are used, from its beginning, and what they may take in memory; at least one is."""
 
 Image = NDArray[np.uint8]
+
+_log = logging.getLogger(__name__)
 
 
 class Frames(Protocol):
@@ -105,14 +108,21 @@ class VideoFrames:
 def read_frames(source: str) -> Frames:
     """The frames of a picture, of a folder or glob of pictures, or of a video: at most 300, and at most 512 MiB.
 
-    Raises SourceError for what cannot be read, and for cameras and streams, which cannot be read twice.
+    What of it cannot be read is left out with a warning. Raises SourceError where that is everything, and for cameras
+    and streams, which cannot be read twice.
     """
-    with open_source(source) as stream:
+    faults: list[SourceError] = []
+    with open_source(source, faults.append) as stream:
         if stream.live:
             raise SourceError(
                 f"cannot measure with {stream.name}: it gives each frame once; record a video of it first"
             )
-        return _read_pictures(stream) if stream.pictures else _read_video(stream)
+        frames: Frames = _read_pictures(stream) if stream.pictures else _read_video(stream)
+    if not len(frames):
+        raise faults[0]
+    for fault in faults:
+        _log.warning("measuring without it: %s", fault)
+    return frames
 
 
 def golden_frames(bundles: list[Bundle], default: Path) -> Frames:

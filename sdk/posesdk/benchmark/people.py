@@ -1,6 +1,6 @@
 """What people cost: the time of a frame against the number of people that were planted in it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,11 +82,22 @@ class PeopleTimes:
         notes = (
             "the people are planted: the trunk runs, then maps drawn with exactly so many people replace its own",
             "in brackets: all but the trunk; without decoding the image and drawing",
+            *self._shortages(),
         )
         headings = ("entry", "", *numbers, "trunk", "one more", "of the trunk")
         return Table(
             f"ms of a frame against people, {len(self.rounds.laps)} rounds", headings, tuple(rows), notes, texts=2
         )
+
+    def _shortages(self) -> Iterator[str]:
+        """Of each entry that finds fewer people than were planted: how many, and what that means for its times."""
+        for index in self._taken:
+            found = [round(self._time(work, "found", "p50")) for work in self._works_of(index)]
+            short = [f"{had} of {count}" for had, count in zip(found, self._counts, strict=True) if had < count]
+            if short:
+                entry = self._entries[index]
+                judged = "; it scores them by what it sees there, after all work on them" * _looks(entry)
+                yield f"{entry.name}: {', '.join(short)} planted people reach the score threshold{judged}"
 
     def _works_of(self, entry: int) -> range:
         first = self._taken.index(entry) * len(self._counts)
@@ -96,14 +107,16 @@ class PeopleTimes:
         """ms of one more person, None for a single number of people.
 
         Of p50 the median over the rounds of the slope through the times of a round; else the slope through the least
-        times.
+        times. Nobody does not count as a number: the first person also costs what the second graph takes for itself.
         """
-        if len(self._counts) < 2:
+        counts = [count for count in self._counts if count]
+        if len(counts) < 2:
             return None
-        times = np.stack([self.rounds.values(work, "around") for work in self._works_of(entry)])  # (counts, rounds)
+        works = [work for work, count in zip(self._works_of(entry), self._counts, strict=True) if count]
+        times = np.stack([self.rounds.values(work, "around") for work in works])  # (counts, rounds)
         if part == LEAST:
             times = times.min(axis=1, keepdims=True)
-        return float(np.median(np.polyfit(self._counts, times, 1)[0]))
+        return float(np.median(np.polyfit(counts, times, 1)[0]))
 
     def _part(self, entry: int, part: str) -> float | None:
         """The same as a part of the trunk's time."""
@@ -125,6 +138,11 @@ def _work(pipeline: Pipeline, image: NDArray[np.uint8]) -> Callable[[int], Lap]:
         found = pipeline.run(image, floor)
         total = sum(found.timing.values())
         trunk = found.timing["trunk"]
-        return {"total": total, "trunk": trunk, "around": total - trunk, "found": float(len(found.scores))}
+        return {"total": total, "trunk": trunk, "around": total - trunk, "found": float((found.scores >= floor).sum())}
 
     return work
+
+
+def _looks(entry: Entry) -> bool:
+    """Whether its second graph sees every candidate, and a person's score comes from there."""
+    return entry.bundle.spec.method == "dac"

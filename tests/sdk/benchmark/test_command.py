@@ -5,6 +5,7 @@ import os
 import pty
 import subprocess
 import sys
+import threading
 
 import cv2
 import numpy as np
@@ -165,6 +166,8 @@ def test_an_interrupted_run_shows_what_was_done_and_ends_with_130(tiny_folder, t
         (("--device", "npu"), 3, "npu"),
         (("--source", "none.jpg"), 6, "none.jpg"),
         (("--evaluate", "none-such.json"), 6, "none-such.json"),
+        (("--limit", "3"), 2, "--evaluate"),
+        (("--images", "."), 2, "--evaluate"),
         (("--people", "1,x"), 2, "--people"),
         (("--batch", "0"), 2, "--batch"),
         (("--sustained", "soon"), 2, "30s, 10m or 1h"),
@@ -186,6 +189,18 @@ def test_more_people_than_there_is_room_for_cost_their_own_table_alone(tiny_fold
     assert "### Stages" in done.stdout
     assert "against people" not in done.stdout
     assert "left out tiny onnx-fp32 onnxruntime cpu with people: a network's input of 128x64 has no room" in done.stdout
+
+
+def test_a_report_goes_into_a_pipe_and_leaves_it_there(tiny_folder, tmp_path, no_processes):
+    pipe, read = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
+    reader.start()
+    done = benchmark(tiny_folder, *QUICK, "--runtime", "onnxruntime", "--json", pipe)
+    reader.join(10)
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(read[0])["complete"]
+    assert pipe.is_fifo()
 
 
 def test_labels_without_people_are_refused(tiny_folder, tmp_path, labelled):

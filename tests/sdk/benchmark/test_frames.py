@@ -84,3 +84,21 @@ def test_without_a_source_the_first_golden_picture_is_taken_or_the_default_model
 def test_a_source_that_cannot_be_read_is_told(tmp_path):
     with pytest.raises(SourceError, match="no such file"):
         read_frames(str(tmp_path / "none.jpg"))
+
+
+def test_what_of_a_source_cannot_be_read_is_left_out_with_a_warning(folder, clip, caplog):
+    (folder / "1.png").write_text("no picture")
+    found = read_frames(str(folder))
+    assert [path for path, _ in found.files] == [str(folder / name) for name in ("0.png", "2.png")]
+    whole = len(read_frames(str(clip)))
+    data = clip.read_bytes()
+    clip.write_bytes(data[: len(data) // 2])
+    assert 0 < len(read_frames(str(clip))) < whole
+    assert "1.png" in caplog.text
+
+
+def test_a_folder_of_which_nothing_can_be_read_is_a_fault(tmp_path):
+    (tmp_path / "a.png").write_text("no picture")
+    (tmp_path / "b.png").write_text("no picture")
+    with pytest.raises(SourceError, match=r"a\.png"):
+        read_frames(str(tmp_path))

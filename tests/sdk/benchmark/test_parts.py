@@ -18,6 +18,7 @@ from posesdk.benchmark.startup import measure_fresh
 from posesdk.benchmark.throughput import Sustained, stream_rate
 from posesdk.bundle import open_bundle
 from posesdk.manifest import Variant
+from posesdk.shipped import find_bundle
 from posesdk_runtimes.errors import DeviceUnavailableError, MissingDependencyError
 
 
@@ -77,6 +78,40 @@ def test_one_number_of_people_has_no_slope(people):
     made = people([3], [({"total": 3.0, "trunk": 1.0, "around": 2.0, "found": 3.0},)])
     assert made.to_dict(0)["person"]["p50"] == {"ms": None, "of_trunk": None}
     assert made.table().rows[0][-2:] == ("-", "-")
+
+
+def test_the_first_person_is_not_one_more(people):
+    """Without anybody the second graph does not run: what it takes for itself is no person's."""
+
+    def lap(count):
+        around = 1 + 0.2 * count + 3 * (count > 0)
+        return {"total": 10 + around, "trunk": 10.0, "around": around, "found": count}
+
+    alone, several = (people(counts, [tuple(map(lap, counts))]) for counts in ((0, 1), (0, 1, 6)))
+    assert alone.to_dict(0)["person"]["p50"]["ms"] is None
+    assert several.to_dict(0)["person"]["p50"]["ms"] == pytest.approx(0.2)
+
+
+def test_planted_people_whom_an_entry_does_not_find_are_told(people):
+    counts, found = (1, 5, 30), (1, 2, 17)
+    laps = [({"total": 3.0, "trunk": 1.0, "around": 2.0, "found": float(one)}) for one in found]
+    made = people(counts, [tuple(laps)])
+    assert "2 of 5, 17 of 30 planted people reach the score threshold" in made.table().notes[-1]
+    whole = people(counts, [tuple(lap | {"found": count} for lap, count in zip(laps, counts, strict=True))])
+    assert not any("threshold" in note for note in whole.table().notes)
+
+
+def test_people_below_the_threshold_do_not_count_as_found(spots):
+    bundle = open_bundle(find_bundle("dac-nano"))
+    entry = find_entries([bundle], Selection(runtime="onnxruntime", threads=1))[0][0]
+    pipeline, image = entry.pipeline(), spots([(50, 60)], size=(240, 320))
+    strict = pipeline.adjusted(pipeline.spec.decode.model_copy(update={"score_threshold": 1.0}))
+    made = PeopleTimes([entry], (3,))
+    made.run([strict], image, Budget(0.0, 1), lambda percent: None)
+    assert made.to_dict(0)["by_count"]["3"]["found"]["p50"] == 0
+    assert "0 of 3" in made.table().notes[-1]
+    assert "after all work on them" in made.table().notes[-1]
+    pipeline.close()
 
 
 def test_a_batch_has_its_time_a_frame_and_its_gain_over_the_first_size(entry, spots):
