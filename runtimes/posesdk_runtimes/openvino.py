@@ -61,11 +61,7 @@ class OpenVINORuntime:
         forms = self._compile(core, self._read(core), target, precision, threads)
         compiled = forms.flexible.compiled
         self.precision = str(compiled.get_property("INFERENCE_PRECISION_HINT").to_string())
-        if self.precision != precision:
-            raise DeviceUnavailableError(
-                f"OpenVINO runs {self._path} on {target} in {self.precision}, but {precision} was asked for; "
-                "use another variant of the model, or another device"
-            )
+        self._require(precision)
         self._inputs = tuple(_spec(port, port.node.friendly_name) for port in compiled.inputs)
         self._outputs = tuple(_spec(port, port.node.friendly_name) for port in compiled.outputs)
         self._axes = tuple(_axes(port) for port in compiled.outputs)
@@ -101,6 +97,13 @@ class OpenVINORuntime:
     def close(self) -> None:
         """Frees the graph as soon as no thread runs it any more."""
         self._forms = None
+
+    def _require(self, precision: str) -> None:
+        if self.precision != precision:
+            raise DeviceUnavailableError(
+                f"OpenVINO runs {self._path} on {self.device.upper()} in {self.precision}, but {precision} was asked "
+                "for; use another variant of the model, or another device"
+            )
 
     def _read(self, core: Any) -> Any:
         if not self._path.is_file():
