@@ -13,7 +13,6 @@ import importlib.util
 import json
 import os
 import platform
-import re
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import start_steps
+from processor import processor
 from start_tables import Results, print_steps, print_targets, print_wholes
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -132,10 +132,9 @@ def run_whole(line: list[str]) -> dict[str, Any]:
 
 def conditions(options: argparse.Namespace) -> str:
     """The machine, the versions and the work, in a line."""
-    name = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     versions = ", ".join(f"{library} {number}" for library in LIBRARIES if (number := version_of(library)))
     return (
-        f"{len(os.sched_getaffinity(0))} cores of {name[1] if name else platform.machine()}, Python "
+        f"{len(os.sched_getaffinity(0))} cores of {processor()}, Python "
         f"{platform.python_version()}, {versions}; load average before {os.getloadavg()[0]:.2f}; {options.rounds} "
         f"rounds, {start_steps.FRAMES} frames each, of {options.picture.name}; threads as the runtimes choose"
     )

@@ -2,17 +2,16 @@
 
 import os
 import platform
-import re
-from pathlib import Path
 from typing import Any
 
 from posesdk.gst.bindings import Gst
+from processor import processor
 
 
 def conditions() -> dict[str, Any]:
     """Processor, cores, versions, and the load average of the last minute: how busy the machine is with other work."""
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": len(os.sched_getaffinity(0)),
         "gstreamer": ".".join(map(str, Gst.version()[:3])),
         "python": platform.python_version(),
@@ -26,14 +25,3 @@ def sentence(facts: dict[str, Any]) -> str:
         f"{facts['cores']} cores of {facts['processor']}, GStreamer {facts['gstreamer']}, Python {facts['python']}, "
         f"load average before the run {facts['load_average']}"
     )
-
-
-def _processor() -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return platform.machine()
-    name = re.search(r"model name\s*: (.*)", text)
-    extras = [flag for flag in ("avx512_vnni", "avx_vnni") if re.search(rf"\b{flag}\b", text)]
-    title = name[1] if name else platform.machine()
-    return f"{title} with {' and '.join(extras)}" if extras else title

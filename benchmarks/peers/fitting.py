@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from peers.finder import Image
+from peers.finder import Found, Image, Laps
 
-__all__ = ["Fit", "fit"]
+__all__ = ["Fit", "brought_back", "fit"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +40,10 @@ def fit(image: Image, size: tuple[int, int], *, border: int, centered: bool) -> 
     else:
         cv2.resize(image, (inner[1], inner[0]), dst=part, interpolation=cv2.INTER_LINEAR)
     return canvas, Fit(scale, left, top)
+
+
+def brought_back(keypoints: NDArray[np.float32], scores: NDArray[np.float32], placed: Fit, laps: Laps) -> Found:
+    """People with keypoints (N, 17, 3) x, y of the input and score, as they lie in the image; ends the lap "decode"."""
+    keypoints[..., :2] = placed.to_image(keypoints[..., :2])
+    laps.lap("decode")
+    return Found(keypoints, scores, laps.spent)

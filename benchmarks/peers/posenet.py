@@ -9,8 +9,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from peers.finder import Found, Image, Laps, nobody, stream_in_threads
-from peers.fitting import fit
+from peers.finder import Found, Image, Laps, stream_in_threads
+from peers.fitting import brought_back, fit
 from peers.personlab import decode_people
 from posesdk.streaming import ResultStream
 from posesdk_runtimes.registry import open_runtime
@@ -42,12 +42,7 @@ class PoseNet:
         laps.lap("network")
         heatmaps, short, mid = (maps[f"float_{name}"][0] for name in ("heatmaps", "short_offsets", "mid_offsets"))
         keypoints, scores = decode_people(heatmaps, short, mid, EVERYONE if everyone else USUAL)
-        if not len(scores):
-            laps.lap("decode")
-            return nobody(laps)
-        keypoints[..., :2] = placed.to_image(keypoints[..., :2])
-        laps.lap("decode")
-        return Found(keypoints, scores, laps.spent)
+        return brought_back(keypoints, scores, placed, laps)
 
     def stream(self, video: Path) -> ResultStream[Any]:
         """The people in every frame of a video."""

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peers.boxes import suppress
-from peers.finder import Found, Image, Laps, nobody, stream_in_threads
-from peers.fitting import fit
+from peers.finder import Found, Image, Laps, stream_in_threads
+from peers.fitting import brought_back, fit
 from peers.pictures import Colours, open_graph, read_graph
 from posesdk.streaming import ResultStream
 from posesdk_runtimes.base import Runtime
@@ -48,12 +48,7 @@ class Yolo:
         (output,) = graph.run({graph.inputs[0].name: canvas[None]}).values()
         laps.lap("network")
         keypoints, scores = decode_yolo(output[0], EVERYONE if everyone else USUAL)
-        if not len(scores):
-            laps.lap("decode")
-            return nobody(laps)
-        keypoints[..., :2] = placed.to_image(keypoints[..., :2])
-        laps.lap("decode")
-        return Found(keypoints, scores, laps.spent)
+        return brought_back(keypoints, scores, placed, laps)
 
     def stream(self, video: Path) -> ResultStream[Any]:
         """The people in every frame of a video."""
