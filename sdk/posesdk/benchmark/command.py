@@ -1,9 +1,13 @@
 """`posesdk benchmark`: what its options mean together, and the order of the work."""
 
 import re
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from posesdk.benchmark.accuracy import Labelled, measured_accuracy, recorded_accuracy
 from posesdk.benchmark.batches import BatchTimes
@@ -30,8 +34,8 @@ from posesdk_runtimes.errors import EnvironmentFault, RuntimeFault
 
 __all__ = ["BenchmarkRequest", "parse_counts", "parse_seconds", "run_benchmark"]
 
-WARM_UP = 3
-"""Frames before any that counts: the backends get ready for the size in them."""
+WARM_UP = 20
+"""Frames before any that counts: in them the backends get ready for the size, OpenVINO only once it has come often."""
 DEFAULT_BUDGET = Budget(5.0)
 STREAMED = 0.5
 """Seconds of streaming for each second of single frames."""
@@ -122,8 +126,7 @@ def _open(entries: list[Entry], results: Results, stack: ExitStack) -> list[Dete
                 continue
             stack.enter_context(closing(detector))
             try:
-                for _ in range(WARM_UP):
-                    detector(image)
+                _warm_up(detector, image)
             except RuntimeFault as error:
                 results.left_out.append(LeftOut(entry.name, str(error), failed=True))
                 continue
@@ -136,6 +139,11 @@ def _open(entries: list[Entry], results: Results, stack: ExitStack) -> list[Dete
         fault = RuntimeFault if first.failed else EnvironmentFault
         raise fault(f"nothing can be measured here: {first.name}: {first.reason}")
     return detectors
+
+
+def _warm_up(work: Callable[[NDArray[np.uint8]], object], image: NDArray[np.uint8]) -> None:
+    for _ in range(WARM_UP):
+        work(image)
 
 
 def _read_labelled(labelled: Labelled | None, entries: list[Entry]) -> dict[str, PictureFiles]:
@@ -171,9 +179,12 @@ def _measure_people(request: BenchmarkRequest, results: Results) -> None:
         return
     with ExitStack() as stack:
         pipelines = [stack.enter_context(closing(entry.pipeline())) for entry in results.entries]
+        image, _ = results.frames.load(0)
+        for pipeline in pipelines:
+            _warm_up(pipeline.run, image)
         results.people = PeopleTimes(results.entries, request.people)
         with counting("people", PERCENT) as on_percent:
-            results.people.run(pipelines, results.frames.load(0)[0], request.budget, on_percent)
+            results.people.run(pipelines, image, request.budget, on_percent)
     for index, reason in results.people.refused.items():
         results.left_out.append(LeftOut(f"{results.entries[index].name} with people", reason))
 

@@ -12,8 +12,8 @@ from posesdk_runtimes.errors import PoseSDKError
 
 __all__ = ["main", "peak_memory"]
 
-MORE_FRAMES = 10
-"""After the first one: by then every buffer has been used."""
+MORE_FRAMES = 20
+"""After the first one: by then every buffer has been used, and OpenVINO has made a graph for their size."""
 STATUS_FILE = Path("/proc/self/status")
 PEAK_LINE = "VmHWM:"
 
