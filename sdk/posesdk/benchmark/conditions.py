@@ -16,6 +16,7 @@ def conditions_of(results: Results, load: Load, threads: int | None) -> dict[str
     runtimes = sorted({entry.candidate.runtime for entry in results.entries})
     shape = results.frames.load(0)[0].shape
     source = {"name": results.frames.name, "frames": len(results.frames), "height": shape[0], "width": shape[1]}
+    source["one_size"] = results.frames.one_size
     return {"machine": describe_machine(runtimes), "load": load.to_dict(), "threads": threads, "source": source}
 
 
@@ -37,7 +38,9 @@ def condition_lines(results: Results, conditions: dict[str, Any]) -> Iterator[st
     versions |= {"OpenCV": machine["opencv"], **machine["runtimes"]}
     yield f"system: {machine['system']}, {', '.join(f'{name} {version}' for name, version in versions.items())}"
     frames = "1 frame" if source["frames"] == 1 else f"{source['frames']} frames"
-    yield f"source: {source['name']}, {frames} of {source['width']}x{source['height']}; {_nets(results)}"
+    size = f"{source['width']}x{source['height']}"
+    sizes = size if source["one_size"] else f"several sizes, the first {size}"
+    yield f"source: {source['name']}, {frames} of {sizes}; {_nets(results)}"
     if load["disturbed"]:
         yield "WARNING: other programs were busy: trust ratios, not milliseconds, and measure again on a quiet machine"
 
@@ -45,7 +48,7 @@ def condition_lines(results: Results, conditions: dict[str, Any]) -> Iterator[st
 def _nets(results: Results) -> str:
     """Sizes of the network's input, and people found; of several entries from the fewest to the most."""
     sizes = dict.fromkeys(f"{width}x{height}" for height, width in results.net_sizes)
-    text = f"network input {' and '.join(sizes)}"
+    text = f"network input{'' if results.frames.one_size else ' of the first'} {' and '.join(sizes)}"
     latency = results.latency
     if latency is None or not latency.laps:
         return text

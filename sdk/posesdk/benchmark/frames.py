@@ -38,6 +38,11 @@ class Frames(Protocol):
         """The source in words."""
         ...
 
+    @property
+    def one_size(self) -> bool:
+        """Whether all are as large as the first."""
+        ...
+
     def __len__(self) -> int:
         """Number of frames."""
         ...
@@ -57,6 +62,7 @@ class PictureFrames:
 
     name: str
     files: tuple[tuple[str, bytes], ...]
+    one_size: bool = True
 
     def __len__(self) -> int:
         return len(self.files)
@@ -86,6 +92,11 @@ class VideoFrames:
     name: str
     images: tuple[Image, ...]
     milliseconds: tuple[float, ...]
+
+    @property
+    def one_size(self) -> bool:
+        """A video's frames all are."""
+        return True
 
     def __len__(self) -> int:
         return len(self.images)
@@ -121,7 +132,7 @@ def read_frames(source: str) -> Frames:
     if not len(frames):
         raise faults[0]
     for fault in faults:
-        _log.warning("measuring without it: %s", fault)
+        _log.warning("measuring with the rest: %s", fault)
     return frames
 
 
@@ -140,13 +151,15 @@ def golden_frames(bundles: list[Bundle], default: Path) -> Frames:
 
 def _read_pictures(stream: FrameStream) -> PictureFrames:
     files: list[tuple[str, bytes]] = []
+    sizes = set()
     for frame in _within_limits(stream):
         path = str(frame.info.source)
+        sizes.add(frame.image.shape[:2])
         try:
             files.append((path, Path(path).read_bytes()))
         except OSError as error:
             raise SourceError(f"cannot read image {path}: {error.strerror or error}") from error
-    return PictureFrames(stream.name, tuple(files))
+    return PictureFrames(stream.name, tuple(files), len(sizes) <= 1)
 
 
 def _read_video(stream: FrameStream) -> VideoFrames:

@@ -102,3 +102,10 @@ def test_a_folder_of_which_nothing_can_be_read_is_a_fault(tmp_path):
     (tmp_path / "b.png").write_text("no picture")
     with pytest.raises(SourceError, match=r"a\.png"):
         read_frames(str(tmp_path))
+
+
+def test_pictures_of_several_sizes_are_told_from_those_of_one(folder, clip, spots):
+    assert read_frames(str(folder)).one_size
+    assert read_frames(str(clip)).one_size
+    assert cv2.imwrite(str(folder / "9.png"), spots([(40, 60)], size=(90, 130)))
+    assert not read_frames(str(folder)).one_size
