@@ -57,13 +57,17 @@ def _kept(model: onnx.ModelProto, float_layers: Sequence[str], source: Path) -> 
     So do layers of too few channels.
     """
     graph = model.graph
-    narrow = {value.name for value in graph.initializer if len(value.dims) == 4 and value.dims[1] < FEWEST_CHANNELS}
+    per_group = {value.name: value.dims[1] for value in graph.initializer if len(value.dims) == 4}
     layers = {node.name: node for node in graph.node if node.op_type == "Conv"}
     statistics = set(layers) - set(quantizable(model))
     if unknown := [name for name in float_layers if name not in layers]:
         raise ValueError(f"{source}: no convolution {', '.join(unknown)} in it; it has {', '.join(layers)}")
     reached = {layers[name].output[0] for name in float_layers}
-    slower = statistics | {name for name, node in layers.items() if node.input[1] in narrow}
+    slower = statistics | {
+        name
+        for name, node in layers.items()
+        if _groups(node) * per_group.get(node.input[1], FEWEST_CHANNELS) < FEWEST_CHANNELS
+    }
     kept = [*float_layers, *sorted(slower - set(float_layers))]
     for node in graph.node:
         if node.op_type not in ("Conv", "Constant") and reached & set(node.input):
@@ -71,6 +75,10 @@ def _kept(model: onnx.ModelProto, float_layers: Sequence[str], source: Path) -> 
             if node.op_type not in ("Add", "Concat"):
                 reached.update(node.output)
     return kept
+
+
+def _groups(convolution: onnx.NodeProto) -> int:
+    return next((int(attribute.i) for attribute in convolution.attribute if attribute.name == "group"), 1)
 
 
 def _quantize(model: onnx.ModelProto, target: Path, inputs: Sequence[Tensor], kept: Sequence[str]) -> None:

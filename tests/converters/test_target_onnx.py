@@ -5,6 +5,7 @@ import logging
 import numpy as np
 import onnx
 import pytest
+from onnx import helper, numpy_helper
 
 from posesdk_converters.calibration import Feeds
 from posesdk_converters.onnx_int8 import quantize_onnx
@@ -101,6 +102,32 @@ def test_activations_are_unsigned_and_weights_signed_per_channel_but_for_layers_
 def test_the_layer_that_reads_the_picture_stays_float(converted):
     folder, variant, _ = converted
     assert convolutions(folder / "portable/trunk.onnx")[0] in variant.float_layers
+
+
+def test_a_depthwise_layer_reads_many_channels(tmp_path):
+    numbers = np.random.default_rng(0)
+    sizes = {"wide": (8, 3, 1, 1), "depthwise": (8, 1, 3, 3), "last": (4, 8, 1, 1)}
+    nodes, value = [], "image"
+    for name, size in sizes.items():
+        nodes.append(helper.make_node("Conv", [value, f"{name}/w"], [name], name=name, group=8 if size[1] == 1 else 1))
+        value = name
+    weights = [
+        numpy_helper.from_array(numbers.normal(size=size).astype(np.float32), f"{name}/w")
+        for name, size in sizes.items()
+    ]
+    shape = [1, 3, 8, 8]
+    ends = [
+        helper.make_tensor_value_info(*end)
+        for end in (("image", onnx.TensorProto.FLOAT, shape), ("last", 1, [1, 4, 6, 6]))
+    ]
+    graph = helper.make_graph(nodes, "depthwise", ends[:1], ends[1:], weights)
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "float.onnx")
+    feeds = [numbers.normal(size=shape).astype(np.float32) for _ in range(3)]
+    quantize_onnx(tmp_path / "float.onnx", tmp_path / "int8.onnx", feeds)
+    stored = {value.name: value.data_type for value in onnx.load(tmp_path / "int8.onnx").graph.initializer}
+    assert stored["wide/w"] == onnx.TensorProto.FLOAT
+    assert stored["depthwise/w_quantized"] == onnx.TensorProto.INT8
 
 
 def test_maps_have_more_than_255_values(converted, pictures):
