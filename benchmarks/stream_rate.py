@@ -30,7 +30,7 @@ Way = Callable[[], Iterable[object]]
 
 ONE_BY_ONE, STREAM = "one by one", "Detector.stream"
 VARIANTS = ("cpu-int8", "cpu-fp32", "onnx-int8")
-WARM_UP = 10
+WARM_UP = 20
 """Frames of the video that each detector sees before the clock runs."""
 
 

@@ -13,6 +13,9 @@ from posesdk.sources import open_source
 
 __all__ = ["Rate", "measure_rates"]
 
+WARM_UP = 20
+"""Frames: in them the backends get ready for the size, OpenVINO only once it has come often."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rate:
@@ -42,7 +45,7 @@ def measure_rates(
     """
     rates = {name: Rate() for name in finders}
     for finder in finders.values():
-        _time(_single(finder, video), 3)
+        _time(_single(finder, video), WARM_UP)
     for turn in range(1, rounds + 1):
         for name, finder in finders.items():
             on_turn(f"video, round {turn} of {rounds}: {finder.title}")
