@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import importlib.metadata
 import os
 import re
 import shlex
@@ -133,3 +134,10 @@ def test_readme_opens_with_the_demo_and_the_tests():
 def test_checker_finds_an_option_that_does_not_exist():
     assert command_faults("posesdk gst launch 'fakesrc ! fakesink' --nosuch") == ["posesdk gst launch has no --nosuch"]
     assert command_faults("posesdk detect photo.jpg --no-such-option 3") == ["posesdk detect has no --no-such-option"]
+
+
+def test_a_jetson_gets_every_dependency_that_is_not_its_own():
+    """There posesdk is installed without any, since JetPack's OpenCV and TensorRT must stay."""
+    wanted = {re.split(r"[<>=]", line)[0] for line in importlib.metadata.requires("posesdk") if "extra ==" not in line}
+    (line,) = re.findall(r"^.*pip install \"numpy.*$", (ROOT / "docs/targets/jetson.md").read_text(), re.MULTILINE)
+    assert set(re.findall(r'"([a-z-]+)', line)) == wanted - {"opencv-python-headless", "onnxruntime"}
