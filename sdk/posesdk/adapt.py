@@ -55,7 +55,7 @@ def _checked_attraction(initial: InitialPoses, maps: FloatArray | None, spec: Mo
         raise ValueError(
             f"adaptation of level {spec.adaptation.level!r}: expected attraction maps {expected}, got {given}"
         )
-    return maps.clip(0, 1)
+    return np.asarray(maps.clip(0, 1), np.float32)
 
 
 def _adapt(

@@ -123,7 +123,7 @@ def _flattened(maps: FloatArray) -> tuple[FloatArray, tuple[int, ...]]:
     A backend may have all channels of a place side by side.
     """
     order = sorted(range(maps.ndim), key=lambda axis: -maps.strides[axis])
-    flat = maps.transpose(order).reshape(-1)
+    flat = np.asarray(maps.transpose(order).reshape(-1), np.float32)
     steps, step = [0] * maps.ndim, 1
     for axis in reversed(order):
         steps[axis] = step

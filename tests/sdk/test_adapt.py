@@ -299,3 +299,17 @@ def test_random_maps_of_any_size_give_finite_poses(frame):
             assert np.isfinite(values).all()
             assert values.dtype == np.float32
         assert np.abs(keypoints - initial.keypoints).max(initial=0) <= 20
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float64])
+@pytest.mark.parametrize("size", [9, 33])
+def test_maps_of_another_precision_give_what_the_same_numbers_give_in_float32(kind, size):
+    """A graph may hand out float16; the numbers here are whole in both."""
+    spec, numbers = _spec(global_size=size), np.random.default_rng(3)
+    maps = numbers.integers(0, 64, (3, 12, 16)).astype(kind)
+    attraction = (numbers.integers(0, 64, (5, 2, 5, 5)) / 64).astype(kind)
+    found = adapt_poses(_initial(PLACES), maps, attraction, spec)
+    wanted = adapt_poses(_initial(PLACES), maps.astype(np.float32), attraction.astype(np.float32), spec)
+    for values, expected in zip(found, wanted, strict=True):
+        assert values.dtype == np.float32
+        np.testing.assert_array_equal(values, expected)
