@@ -22,8 +22,9 @@ setup:
 demo: setup
 	$(PYTHON_BIN)/python samples/demo.py
 
+# Tests of a file share what they set up, so files go to processes as a whole.
 test: setup
-	$(PYTHON_BIN)/python -m pytest
+	$(PYTHON_BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 check: setup
 	$(PYTHON_BIN)/ruff format --check .
