@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from posesdk._version import __version__
+from posesdk.benchmark.cli import benchmark
 from posesdk.gst.command import app as gst_app
 from posesdk.interrupts import stop_as_interrupted
 from posesdk.terminal import USAGE, TerminalHandler, reporting, show_error, show_line, show_text
@@ -202,65 +203,7 @@ def verify(
         run_verify(VerifyRequest(opened, candidates, pictures, Gate(max_ap_drop, min_oks, max_lost), json, threads))
 
 
-@app.command(short_help="Measure the speed of bundles here, beside their accuracy.")
-def benchmark(
-    bundles: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[BUNDLE]...", help="Bundles, or names of shipped models; the default one if none."),
-    ] = None,
-    *,
-    runtime: Annotated[str, typer.Option(help="auto for all that run here, or the backend.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, gpu, npu.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto for all, or the variants': fp32, fp16, int8, ...")] = "auto",
-    variant: Annotated[str, typer.Option(help="auto for all, or one by its name.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the backends.")] = None,
-    cpus: Annotated[str | None, typer.Option(metavar="N,...", help="Processors to stay on.")] = None,
-    source: Annotated[
-        str | None, typer.Option(metavar="FILE|FOLDER", help="Pictures or a video; else the bundle's own picture.")
-    ] = None,
-    people: Annotated[str | None, typer.Option(metavar="N,...", help="Also with so many people planted.")] = None,
-    batch: Annotated[str | None, typer.Option(metavar="N,...", help="Also in batches of so many frames.")] = None,
-    sustained: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Also for so long without a break: 30s, 10m, 1h.")
-    ] = None,
-    evaluate: Annotated[
-        Path | None, typer.Option(metavar="COCO.json", readable=False, help="Measure AP on these labels.")
-    ] = None,
-    images: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", readable=False, help="The pictures of COCO.json.")
-    ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N pictures of COCO.json.")] = None,
-    seconds: Annotated[float, typer.Option(min=0.1, help="Of latency measurement, for each entry.")] = 5.0,
-    rounds: Annotated[int | None, typer.Option(min=1, help="Exactly so many rounds of latency instead.")] = None,
-    json: Annotated[Path | None, typer.Option(metavar="FILE|-", readable=False, help="All figures as JSON.")] = None,
-) -> None:
-    """Measure every variant that runs here, in turns: latency by stage, frames a second, memory, start-up, accuracy."""
-    with reporting():
-        from posesdk.benchmark.accuracy import Labelled
-        from posesdk.benchmark.command import BenchmarkRequest, parse_counts, parse_seconds, run_benchmark
-        from posesdk.benchmark.entries import Selection
-        from posesdk.benchmark.rounds import Budget
-
-        try:
-            if evaluate is None and (images is not None or limit is not None):
-                raise ValueError("--images and --limit say which pictures --evaluate takes; give it the labels")
-            run_benchmark(
-                BenchmarkRequest(
-                    tuple(bundles or ()),
-                    Selection(runtime, device, precision, variant, threads),
-                    source=source,
-                    people=parse_counts(people, "--people", 0),
-                    batch=parse_counts(batch, "--batch", 1),
-                    sustained=parse_seconds(sustained),
-                    labelled=None if evaluate is None else Labelled(evaluate, images, limit),
-                    budget=Budget(seconds, rounds),
-                    cpus=parse_counts(cpus, "--cpus", 0),
-                    output=json,
-                )
-            )
-        except ValueError as error:  # a name that does not exist, or that no bundle has
-            show_error(error)
-            raise typer.Exit(USAGE) from error
+app.command(short_help="Measure the speed of bundles here, beside their accuracy.")(benchmark)
 
 
 @app.command(short_help="Build a bundle's TensorRT engines ahead of time.")

@@ -1,6 +1,5 @@
 """`posesdk benchmark`: what its options mean together, and the order of the work."""
 
-import re
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -32,14 +31,13 @@ from posesdk.terminal import show_line
 from posesdk.verify_command import check_report_path, write_report
 from posesdk_runtimes.errors import EnvironmentFault, RuntimeFault
 
-__all__ = ["BenchmarkRequest", "parse_counts", "parse_seconds", "run_benchmark"]
+__all__ = ["BenchmarkRequest", "run_benchmark"]
 
 WARM_UP = 20
 """Frames before any that counts: in them the backends get ready for the size, OpenVINO only once it has come often."""
 DEFAULT_BUDGET = Budget(5.0)
 STREAMED = 0.5
 """Seconds of streaming for each second of single frames."""
-UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,26 +54,6 @@ class BenchmarkRequest:
     budget: Budget = DEFAULT_BUDGET
     cpus: tuple[int, ...] = ()
     output: Path | None = None
-
-
-def parse_counts(text: str | None, option: str, least: int) -> tuple[int, ...]:
-    """(1, 5, 10) of "1,5,10", () of None. Raises ValueError."""
-    if text is None:
-        return ()
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() and int(part) >= least for part in parts):
-        raise ValueError(f"{option}: expected whole numbers from {least} on with commas between them, got {text!r}")
-    return tuple(dict.fromkeys(map(int, parts)))
-
-
-def parse_seconds(text: str | None) -> float | None:
-    """600 of "10m"; s, m and h are known. Raises ValueError."""
-    if text is None:
-        return None
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
-    if found is None or float(found[1]) <= 0:
-        raise ValueError(f"--sustained: expected a time like 30s, 10m or 1h, got {text!r}")
-    return float(found[1]) * UNITS[found[2]]
 
 
 def run_benchmark(request: BenchmarkRequest) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from posesdk.benchmark.machine import Load, describe_machine
+from posesdk.benchmark.machine import Load, describe_machine, spans
 from posesdk.benchmark.report import Results
 
 __all__ = ["condition_lines", "conditions_of"]
@@ -26,7 +26,7 @@ def condition_lines(results: Results, conditions: dict[str, Any]) -> Iterator[st
     cpus = machine["affinity"]
     yield (
         f"machine: {machine['processor']}, {machine['cores'] or '?'} cores ({machine['logical_cores']} logical), "
-        f"affinity {UNREAD if cpus is None else _spans(cpus)}, threads {conditions['threads'] or 'left to the runtime'}"
+        f"affinity {UNREAD if cpus is None else spans(cpus)}, threads {conditions['threads'] or 'left to the runtime'}"
     )
     clock = UNREAD if machine["megahertz"] is None else f"{machine['megahertz']:.0f} MHz"
     yield (
@@ -56,17 +56,6 @@ def _nets(results: Results) -> str:
         {f"{latency.values(index, 'people').mean():.1f}" for index in range(len(results.entries))}, key=float
     )
     return f"{text}, {' to '.join(dict.fromkeys((found[0], found[-1])))} people a frame"
-
-
-def _spans(cpus: "tuple[int, ...]") -> str:
-    """0-3,8 for (0, 1, 2, 3, 8)."""
-    spans: list[list[int]] = []
-    for cpu in sorted(cpus):
-        if spans and cpu == spans[-1][-1] + 1:
-            spans[-1].append(cpu)
-        else:
-            spans.append([cpu])
-    return ",".join(str(span[0]) if len(span) == 1 else f"{span[0]}-{span[-1]}" for span in spans)
 
 
 def _number(value: float | None) -> str:

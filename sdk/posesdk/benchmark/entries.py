@@ -1,7 +1,8 @@
 """What is measured: every variant of every bundle that this machine runs, and the reason for each that it does not."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from posesdk.bundle import Bundle
@@ -15,16 +16,28 @@ from posesdk_runtimes.registry import device_family, parse_device
 
 __all__ = ["Entry", "LeftOut", "Selection", "find_entries"]
 
+Lacking = dict[tuple[str, str], ValueError | EnvironmentFault]
+"""By kind of name and name: why a bundle has nothing of it, or nothing that runs here."""
+
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which variants are wanted, as for `Detector`, and with how many threads; None leaves that to the runtime."""
+    """Which variants are wanted: of each kind of name those that `select_variant` takes, in the order of measuring.
 
-    runtime: str = AUTO
-    device: str = AUTO
-    precision: str = AUTO
-    variant: str = AUTO
+    `threads` None leaves that to the runtime.
+    """
+
+    runtime: tuple[str, ...] = (AUTO,)
+    device: tuple[str, ...] = (AUTO,)
+    precision: tuple[str, ...] = (AUTO,)
+    variant: tuple[str, ...] = (AUTO,)
     threads: int | None = None
+
+    def combinations(self) -> Iterator[dict[str, str]]:
+        """Arguments of `select_variant`: each name of a kind with each of the others."""
+        kinds = ("variant", "precision", "device", "runtime")
+        for names in product(*(getattr(self, kind) for kind in kinds)):
+            yield dict(zip(kinds, names, strict=True))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,32 +76,54 @@ class LeftOut:
 def find_entries(bundles: Sequence[Bundle], wanted: Selection) -> tuple[list[Entry], list[LeftOut]]:
     """Every wanted variant on every installed backend and device, the bundles in their order, and those left out.
 
-    A bundle that has nothing of what is wanted is left out where another one has it. Raises ValueError for names that
-    do not exist or that no bundle has, EnvironmentFault where nothing wanted can run here.
+    A name that a bundle has nothing of is left out where another one has it. Raises ValueError for names that do not
+    exist or that no bundle has, EnvironmentFault where nothing wanted can run here.
     """
-    titles = _titles(bundles)
+    found = [_search(bundle, wanted) for bundle in bundles]
+    lacks = [lacking for _, lacking in found]
+    _check_names(lacks)
+    if not any(candidates for candidates, _ in found):
+        faults = [fault for lacking in lacks for fault in lacking.values()]
+        raise next((fault for fault in faults if isinstance(fault, EnvironmentFault)), faults[0])
     entries: list[Entry] = []
     missing: list[LeftOut] = []
-    faults: list[ValueError | EnvironmentFault] = []
-    for bundle, title in zip(bundles, titles, strict=True):
-        try:
-            candidates = select_variant(
-                bundle.manifest, wanted.runtime, wanted.device, wanted.precision, variant=wanted.variant
-            )
-        except (ValueError, EnvironmentFault) as fault:
-            faults.append(fault)
-            missing.append(LeftOut(title, str(fault)))
-            continue
+    for bundle, title, (candidates, lacking) in zip(bundles, _titles(bundles), found, strict=True):
         entries += [Entry(bundle, one, _name(title, one), wanted.threads) for one in candidates]
-        found = {candidate.variant.name for candidate in candidates}
-        missing += [
-            LeftOut(f"{title} {variant.name}", reason_left_out(variant))
-            for variant in bundle.manifest.variants
-            if variant.name not in found and _is_wanted(variant, wanted)
-        ]
-    if not entries:
-        raise next((fault for fault in faults if isinstance(fault, EnvironmentFault)), faults[0])
+        missing += [LeftOut(title, reason) for reason in dict.fromkeys(map(str, lacking.values()))]
+        if candidates:
+            names = {candidate.variant.name for candidate in candidates}
+            missing += [
+                LeftOut(f"{title} {variant.name}", reason_left_out(variant))
+                for variant in bundle.manifest.variants
+                if variant.name not in names and _is_wanted(variant, wanted)
+            ]
     return entries, missing
+
+
+def _search(bundle: Bundle, wanted: Selection) -> tuple[list[Candidate], Lacking]:
+    """What of a bundle is wanted and can run here, and the fault of every wanted name that gives none of it."""
+    candidates: list[Candidate] = []
+    given: set[tuple[str, str]] = set()
+    faults: Lacking = {}
+    for combination in wanted.combinations():
+        try:
+            more = select_variant(bundle.manifest, **combination)
+        except (ValueError, EnvironmentFault) as fault:
+            for name in combination.items():
+                if not isinstance(faults.get(name), EnvironmentFault):
+                    faults[name] = fault
+            continue
+        given.update(combination.items())
+        candidates += [one for one in more if one not in candidates]
+    return candidates, {name: fault for name, fault in faults.items() if name not in given}
+
+
+def _check_names(lacks: Sequence[Lacking]) -> None:
+    """Raises the fault of a name that is none of any bundle's; what this machine lacks is no fault of a name."""
+    for name in lacks[0]:
+        faults = [lacking.get(name) for lacking in lacks]
+        if isinstance(faults[0], ValueError) and all(isinstance(fault, ValueError) for fault in faults):
+            raise faults[0]
 
 
 def _titles(bundles: Sequence[Bundle]) -> list[str]:
@@ -104,10 +139,10 @@ def _name(title: str, used: Candidate) -> str:
 
 
 def _is_wanted(variant: Variant, wanted: Selection) -> bool:
-    family = AUTO if wanted.device.strip().lower() == AUTO else device_family(parse_device(wanted.device))
+    families = (one if one.strip().lower() == AUTO else device_family(parse_device(one)) for one in wanted.device)
     return (
-        wanted.precision in (AUTO, variant.precision)
-        and wanted.variant in (AUTO, variant.name)
-        and wanted.runtime in (AUTO, *variant.runtime)
-        and family in (AUTO, *variant.devices)
+        any(precision in (AUTO, variant.precision) for precision in wanted.precision)
+        and any(name in (AUTO, variant.name) for name in wanted.variant)
+        and any(runtime in (AUTO, *variant.runtime) for runtime in wanted.runtime)
+        and any(family in (AUTO, *variant.devices) for family in families)
     )

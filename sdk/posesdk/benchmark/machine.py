@@ -13,7 +13,7 @@ import psutil
 from posesdk._version import __version__
 from posesdk_runtimes.registry import available_runtimes
 
-__all__ = ["Load", "affinity", "describe_machine", "pin"]
+__all__ = ["Load", "affinity", "describe_machine", "pin", "spans"]
 
 PROCESSOR_FILE = Path("/proc/cpuinfo")
 GOVERNOR_FILE = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
@@ -34,14 +34,26 @@ def pin(cpus: Sequence[int]) -> None:
     try:
         process.cpu_affinity(list(cpus))
     except (ValueError, OSError) as error:
-        here = ", ".join(map(str, affinity() or ()))
-        raise ValueError(f"expected processors among {here}, got {', '.join(map(str, cpus))}") from error
+        raise ValueError(
+            f"expected processors among {spans(affinity() or ())} for --cpus, got {spans(cpus)}"
+        ) from error
 
 
 def affinity() -> tuple[int, ...] | None:
     """The processors that this process may use; None where the system does not say."""
     process = psutil.Process()
     return tuple(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else None
+
+
+def spans(cpus: Sequence[int]) -> str:
+    """0-3,8 for (0, 1, 2, 3, 8)."""
+    found: list[list[int]] = []
+    for cpu in sorted(cpus):
+        if found and cpu == found[-1][-1] + 1:
+            found[-1].append(cpu)
+        else:
+            found.append([cpu])
+    return ",".join(str(span[0]) if len(span) == 1 else f"{span[0]}-{span[-1]}" for span in found)
 
 
 def describe_machine(runtimes: Sequence[str]) -> dict[str, Any]:

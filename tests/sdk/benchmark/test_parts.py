@@ -24,7 +24,7 @@ from posesdk_runtimes.errors import DeviceUnavailableError, MissingDependencyErr
 
 @pytest.fixture(scope="module")
 def entry(tiny_folder) -> Entry:
-    return find_entries([open_bundle(tiny_folder)], Selection(runtime="onnxruntime", threads=1))[0][0]
+    return find_entries([open_bundle(tiny_folder)], Selection(runtime=("onnxruntime",), threads=1))[0][0]
 
 
 def rounds_of(laps) -> Rounds:
@@ -103,7 +103,7 @@ def test_planted_people_whom_an_entry_does_not_find_are_told(people):
 
 def test_people_below_the_threshold_do_not_count_as_found(spots):
     bundle = open_bundle(find_bundle("dac-nano"))
-    entry = find_entries([bundle], Selection(runtime="onnxruntime", threads=1))[0][0]
+    entry = find_entries([bundle], Selection(runtime=("onnxruntime",), threads=1))[0][0]
     pipeline, image = entry.pipeline(), spots([(50, 60)], size=(240, 320))
     strict = pipeline.adjusted(pipeline.spec.decode.model_copy(update={"score_threshold": 1.0}))
     made = PeopleTimes([entry], (3,))
@@ -163,7 +163,7 @@ def test_variants_that_cannot_run_here_are_told_with_the_reason(tmp_path, make_b
     assert [one.name for one in left_out] == ["tiny elsewhere", "tiny npu-only"]
     assert "not installed here" in left_out[0].reason
     assert "no npu was found" in left_out[1].reason
-    assert find_entries([bundle], Selection(runtime="onnxruntime"))[1] == []
+    assert find_entries([bundle], Selection(runtime=("onnxruntime",)))[1] == []
 
 
 def test_a_bundle_without_what_is_wanted_is_left_out_beside_one_that_has_it(tmp_path, make_bundle, tiny_folder):
@@ -171,14 +171,49 @@ def test_a_bundle_without_what_is_wanted_is_left_out_beside_one_that_has_it(tmp_
     int8 = Variant(name="int8", runtime=("onnxruntime",), precision="int8", **graphs)
     other = open_bundle(make_bundle(tmp_path / "other", variants=(int8,)))
     tiny = open_bundle(tiny_folder)
-    entries, (missing,) = find_entries([tiny, other], Selection(precision="int8"))
+    entries, (missing,) = find_entries([tiny, other], Selection(precision=("int8",)))
     assert [one.name for one in entries] == ["tiny (other) int8 onnxruntime cpu"]
     assert isinstance(missing, LeftOut)
     assert "no variant in int8" in missing.reason
     with pytest.raises(ValueError, match="no variant in int8"):
-        find_entries([tiny], Selection(precision="int8"))
+        find_entries([tiny], Selection(precision=("int8",)))
     with pytest.raises((DeviceUnavailableError, MissingDependencyError)):
-        find_entries([tiny], Selection(device="npu"))
+        find_entries([tiny], Selection(device=("npu",)))
+
+
+def test_several_names_of_a_kind_add_up_in_their_order(tmp_path, make_bundle):
+    graphs = {"trunk": "portable/trunk.onnx", "adapt": "portable/adapt.onnx", "runtime": ("onnxruntime",)}
+    names = {"one": "fp32", "two": "int8", "three": "fp32"}
+    variants = tuple(Variant(name=name, precision=precision, **graphs) for name, precision in names.items())
+    bundle = open_bundle(make_bundle(tmp_path / "bundle", variants=variants))
+
+    def found(**wanted) -> list[str]:
+        entries, left_out = find_entries([bundle], Selection(**wanted))
+        assert left_out == []
+        return [entry.candidate.variant.name for entry in entries]
+
+    assert found(variant=("three", "one")) == ["three", "one"]
+    assert found(precision=("int8", "fp32")) == ["two", "one", "three"]
+    assert found(variant=("one", "two"), precision=("fp32", "int8")) == ["one", "two"]
+    assert found(device=("cpu", "auto"), runtime=("onnxruntime", "auto")) == ["one", "two", "three"]
+    with pytest.raises(ValueError, match="no variant 'for'"):
+        found(variant=("one", "for"))
+    with pytest.raises(ValueError, match="no variant 'three' in int8"):
+        found(variant=("two", "three"), precision=("int8",))
+
+
+def test_a_name_of_which_nothing_runs_here_is_told_beside_what_runs(tmp_path, make_bundle, tiny_folder):
+    graphs = {"trunk": "portable/trunk.onnx", "adapt": "portable/adapt.onnx", "runtime": ("onnxruntime",)}
+    other = open_bundle(make_bundle(tmp_path / "other", variants=(Variant(name="other", **graphs),)))
+    tiny = open_bundle(tiny_folder)
+    entries, left_out = find_entries([tiny], Selection(device=("npu", "cpu"), runtime=("onnxruntime",)))
+    assert [one.candidate.device for one in entries] == ["cpu"]
+    assert [(one.name, "npu" in one.reason) for one in left_out] == [("tiny", True)]
+    own = tiny.manifest.variants[0].name
+    entries, left_out = find_entries([tiny, other], Selection(variant=(own, "other"), runtime=("onnxruntime",)))
+    assert [one.candidate.variant.name for one in entries] == [own, "other"]
+    assert [one.name for one in left_out] == [f"tiny ({tiny.path.name})", "tiny (other)"]
+    assert all("has no variant" in one.reason for one in left_out)
 
 
 def test_a_fresh_process_tells_its_start_its_first_frame_and_its_memory(entry):
@@ -192,7 +227,7 @@ def test_a_fresh_process_tells_its_start_its_first_frame_and_its_memory(entry):
 
 def test_a_process_that_fails_or_hangs_costs_its_own_figures_alone(entry, tmp_path, make_bundle, monkeypatch):
     broken = open_bundle(make_bundle(tmp_path / "broken"))
-    lost = find_entries([broken], Selection(runtime="onnxruntime"))[0][0]
+    lost = find_entries([broken], Selection(runtime=("onnxruntime",)))[0][0]
     (tmp_path / "broken" / "manifest.json").unlink()
     found = {}
     measure_fresh([lost, entry], entry.bundle.golden().picture(), found, lambda done: None)
