@@ -51,7 +51,8 @@ def convert(
     ] = None,
     gaussian_sigma: Annotated[float | None, typer.Option(min=0.01, help=PUBLISHED_ONLY + "reweighing sigma.")] = None,
     precision: Annotated[
-        str | None, typer.Option(help="fp32, fp16, bf16, int8, with commas; else what each target has first.")
+        list[str] | None,
+        typer.Option(help="fp32, fp16, bf16, int8; several with commas, or again; else what each target has first."),
     ] = None,
     calibration: Annotated[
         Path | None,
@@ -96,7 +97,7 @@ def convert(
             request = _request(
                 model,
                 targets=_split(target),
-                precisions=None if precision is None else _precisions(precision),
+                precisions=_precisions(precision) if precision else None,
                 input_size=None if input_size is None else _size(input_size),
                 name=name,
                 version=version,
@@ -203,10 +204,10 @@ def _split(values: list[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.strip() for value in values for name in value.split(",") if name.strip()))
 
 
-def _precisions(text: str) -> tuple[Precision, ...]:
-    names = _split([text])
+def _precisions(values: list[str]) -> tuple[Precision, ...]:
+    names = _split(values)
     if not names or any(name not in get_args(Precision) for name in names):
-        raise ValueError(f"--precision {text}: expected one or more of {', '.join(get_args(Precision))}")
+        raise ValueError(f"--precision {','.join(values)}: expected one or more of {', '.join(get_args(Precision))}")
     return cast(tuple[Precision, ...], names)
 
 

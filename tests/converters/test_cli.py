@@ -151,6 +151,11 @@ def test_a_shipped_model_is_converted_by_its_name(models, tiny_checkpoint, conve
         (("CHECKPOINT", "--target", ","), 2, "no target; known: cpu, "),
         (("CHECKPOINT", "--target", "onnx", "--precision", "bf16"), 2, "target onnx is made in fp32, int8 only"),
         (("CHECKPOINT", "--target", "cpu", "--precision", "fp33"), 2, "--precision fp33: expected"),
+        (
+            ("CHECKPOINT", "--target", "onnx", "--precision", "int8", "--precision", "fp32"),
+            2,
+            "int8 needs calibration images",
+        ),
         (("CHECKPOINT", "--target", "cpu", "--input-size", "100x64"), 2, "multiples of 32"),
         (("CHECKPOINT", "--target", "cpu", "--input-size", "big"), 2, "expected HEIGHTxWIDTH"),
         (
