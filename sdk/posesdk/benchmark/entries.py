@@ -34,7 +34,7 @@ class Selection:
     threads: int | None = None
 
     def combinations(self) -> Iterator[dict[str, str]]:
-        """Arguments of `select_variant`: each name of a kind with each of the others."""
+        """What `select_variant` is asked for, by kind: each name with each of the other kinds'."""
         kinds = ("variant", "precision", "device", "runtime")
         for names in product(*(getattr(self, kind) for kind in kinds)):
             yield dict(zip(kinds, names, strict=True))
@@ -107,7 +107,13 @@ def _search(bundle: Bundle, wanted: Selection) -> tuple[list[Candidate], Lacking
     faults: Lacking = {}
     for combination in wanted.combinations():
         try:
-            more = select_variant(bundle.manifest, **combination)
+            more = select_variant(
+                bundle.manifest,
+                combination["runtime"],
+                combination["device"],
+                combination["precision"],
+                variant=combination["variant"],
+            )
         except (ValueError, EnvironmentFault) as fault:
             for name in combination.items():
                 if not isinstance(faults.get(name), EnvironmentFault):
