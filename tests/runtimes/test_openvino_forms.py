@@ -99,6 +99,14 @@ def test_outputs_of_a_form_outlive_the_next_call(graph: Path) -> None:
     np.testing.assert_array_equal(kept, wanted)
 
 
+def test_a_picture_that_must_not_be_written_to_is_taken(graph: Path) -> None:
+    runtime = OpenVINORuntime(graph, threads=1)
+    wanted = runtime.run({"image": image()})["maps"]
+    frozen = image()
+    frozen.flags.writeable = False
+    np.testing.assert_array_equal(runtime.run({"image": frozen})["maps"], wanted)
+
+
 def test_a_size_that_the_graph_cannot_compute_is_refused_beside_a_fixed_form(graph: Path) -> None:
     runtime = OpenVINORuntime(graph, threads=1)
     for _ in range(OFTEN + 1):
