@@ -14,7 +14,7 @@ pytest.importorskip("onnxscript", reason="the conversion needs the [convert] ext
 pytest.importorskip("openvino", reason="the conversion needs the [convert] extra")
 
 from posesdk.bundle import open_bundle
-from posesdk.cli import app as device_app
+from posesdk.commands import app as device_app
 from posesdk.detector import Detector
 from posesdk.selftest import run_selftest
 from posesdk_converters.cli import app as convert_app

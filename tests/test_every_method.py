@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from posesdk.bundle import open_bundle
-from posesdk.cli import app
+from posesdk.commands import app
 from posesdk.detector import Detector
 
 RUNTIMES = ("onnxruntime", "openvino")

@@ -1,15 +1,37 @@
 """Signals that end a run, so that its files stay whole."""
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
-__all__ = ["counted", "held_back", "stop_as_interrupted"]
+__all__ = ["INTERRUPTED", "counted", "end_at_once", "end_in_order", "held_back", "stop_as_interrupted"]
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 """Ctrl-C, a service manager's stop, a terminal that is closed; not every system has all of them."""
+INTERRUPTED = 130
+"""Exit code."""
+
+
+def end_at_once() -> None:
+    """Lets each of these signals end the process with one line and exit code 130, until `end_in_order` is called.
+
+    For the time in which a program loads its libraries and has nothing to leave whole: KeyboardInterrupt within an
+    import shows where that was, or gets lost. Unless the process was told to ignore the signal (nohup).
+    """
+    for number in _numbers():
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(number, _end)
+
+
+def end_in_order() -> None:
+    """Lets those of these signals raise KeyboardInterrupt that would end the process at once."""
+    for number in _numbers():
+        if signal.getsignal(number) is _end:
+            signal.signal(number, signal.default_int_handler)
 
 
 def stop_as_interrupted() -> None:
@@ -65,6 +87,13 @@ def counted() -> Iterator[Callable[[], int]]:
     finally:
         for number, handler in replaced.items():
             signal.signal(number, handler)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    with suppress(OSError, AttributeError):  # nobody reads standard error, or there is none
+        sys.stderr.write("posesdk: interrupted\n")
+        sys.stderr.flush()
+    os._exit(INTERRUPTED)
 
 
 def _numbers() -> list[int]:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import typer
 
+from posesdk.interrupts import INTERRUPTED, end_in_order
 from posesdk_runtimes.errors import MissingDependencyError, PoseSDKError
 
 __all__ = [
@@ -21,7 +22,7 @@ __all__ = [
     "show_text",
 ]
 
-FAILURE, USAGE, INTERRUPTED = 1, 2, 130
+FAILURE, USAGE = 1, 2
 
 EXTRAS = {
     **dict.fromkeys(("lightning", "pycocotools", "tensorboard", "torch", "webdataset", "yaml"), "training"),
@@ -67,6 +68,7 @@ def reporting(*, torch_extra: str = "training") -> Iterator[None]:
     `torch_extra`: which extra the command's user lacks where torch is missing, since several bring it.
     """
     try:
+        end_in_order()
         yield
     except PoseSDKError as error:
         show_error(error)

@@ -7,7 +7,7 @@ import torch
 from typer.testing import CliRunner
 
 from posesdk.bundle import open_bundle
-from posesdk.cli import app as detect_app
+from posesdk.commands import app as detect_app
 from posesdk.detector import Detector
 from posesdk.selftest import run_selftest
 from posesdk.spec import STRIDE

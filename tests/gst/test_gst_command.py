@@ -11,7 +11,7 @@ import time
 import pytest
 from typer.testing import CliRunner
 
-from posesdk.cli import app
+from posesdk.commands import app
 from posesdk.gst import plugin_path, why_unavailable
 
 reason = why_unavailable()

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from posesdk.cli import app
+from posesdk.commands import app
 from posesdk.manifest import Variant
 from posesdk.sources import open_source
 

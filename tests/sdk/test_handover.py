@@ -184,7 +184,7 @@ def test_a_bundle_without_mobile_files_is_refused_with_what_to_do(tmp_path: Path
 
 @pytest.mark.slow
 def test_the_hand_over_of_a_converted_model_is_complete(mobile_bundle: Path, tmp_path: Path) -> None:
-    from posesdk.cli import app
+    from posesdk.commands import app
 
     output = tmp_path / "app" / "out"
     done = CliRunner().invoke(app, ["handover", str(mobile_bundle), "--output", str(output)])
@@ -225,7 +225,7 @@ def test_a_model_that_the_description_does_not_fit_is_refused(
 
 
 def test_a_bundle_without_mobile_files_is_a_wrong_use_of_the_command(tmp_path: Path) -> None:
-    from posesdk.cli import app
+    from posesdk.commands import app
 
     done = CliRunner().invoke(app, ["handover", str(default_bundle_path()), "-o", str(tmp_path / "out")])
     assert done.exit_code == 2

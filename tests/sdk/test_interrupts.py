@@ -1,10 +1,13 @@
 import os
+import shlex
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
 
-from posesdk.interrupts import held_back, stop_as_interrupted
+from posesdk.interrupts import end_at_once, end_in_order, held_back, stop_as_interrupted
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -63,3 +66,59 @@ def test_a_thread_of_its_own_may_use_the_block():
     thread.start()
     thread.join()
     assert done == ["done"]
+
+
+BEGUN = """
+import os, signal, sys
+from posesdk.cli import main
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), {number:d})
+
+sys.meta_path.insert(0, Finder())
+sys.argv = ["posesdk", "info"]
+main()
+"""
+"""The command, and a signal while it loads a module."""
+
+
+@pytest.mark.parametrize("module", ["logging", "typer", "posesdk.commands", "pydantic", "posesdk.bundle"])
+def test_ctrl_c_while_the_command_loads_is_one_line(module):
+    done = subprocess.run(
+        [sys.executable, "-c", BEGUN.format(module=module, number=signal.SIGINT)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "posesdk: interrupted\n")
+
+
+def test_a_stop_while_the_command_loads_is_told_as_ctrl_c_is():
+    code = BEGUN.format(module="typer", number=signal.SIGTERM)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "posesdk: interrupted\n")
+
+
+def test_nobody_needs_to_read_that_the_command_was_interrupted():
+    code = BEGUN.format(module="typer", number=signal.SIGINT)
+    shell = shlex.join([sys.executable, "-c", code]) + " 2>&-"
+    assert subprocess.run(shell, shell=True, check=False).returncode == 130
+
+
+@pytest.mark.parametrize("before", [signal.SIG_DFL, signal.default_int_handler])
+def test_in_order_the_same_signals_interrupt_that_ended_at_once(before):
+    signal.signal(signal.SIGTERM, before)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    end_at_once()
+    assert signal.getsignal(signal.SIGTERM) not in (before, signal.SIG_IGN)
+    end_in_order()
+    assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+def test_a_program_that_did_not_begin_so_keeps_its_own_handlers():
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    end_in_order()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

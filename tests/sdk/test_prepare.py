@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from posesdk.bundle import open_bundle, write_bundle, write_manifest
 from posesdk.bundle_cache import CACHE_VARIABLE
-from posesdk.cli import app
+from posesdk.commands import app
 from posesdk.detector import Detector
 from posesdk.engines import engine_options
 from posesdk.manifest import Variant

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from posesdk import Detector
 from posesdk.bundle import default_bundle_path, open_bundle
-from posesdk.cli import app
+from posesdk.commands import app
 from posesdk.shipped import find_bundle, shipped_name
 from posesdk_runtimes.errors import BundleError
 

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from posesdk.bundle import open_bundle
-from posesdk.cli import app
+from posesdk.commands import app
 from posesdk.labelled_pictures import read_pictures
 from posesdk.manifest import Variant
 from posesdk.pipeline import open_pipeline

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from posesdk.benchmark.startup import Fresh, _environment
-from posesdk.cli import app
+from posesdk.commands import app
 from posesdk.detector import Detector
 from posesdk.manifest import Accuracy, Variant
 
