@@ -173,6 +173,15 @@ class SizeOfImage(torch.nn.Module):
         return image.float().mean() * image.shape[1] + torch.arange(image.shape[2])
 
 
+@pytest.mark.parametrize(("mean", "steps"), [((0.0, 0.0, 0.0), 0), (EDGE.input.mean, 1)], ids=["black", "imagenet"])
+def test_normalisation_without_a_mean_is_part_of_the_first_convolution(tmp_path, mean, steps):
+    spec = EDGE.model_copy(update={"input": EDGE.input.model_copy(update={"mean": mean})})
+    export_trunk(model_of(spec), tmp_path / "trunk.onnx", input_size=(64, 96))
+    nodes = onnx.load(tmp_path / "trunk.onnx").graph.node
+    first = [node.op_type for node in nodes if node.op_type != "Constant"][:4]
+    assert first == ["Cast", "Transpose", *["BatchNormalization"] * steps, "Conv", "Relu"][:4]
+
+
 def test_size_of_an_image_is_read_from_its_cast(tmp_path):
     path = tmp_path / "size.onnx"
     shapes = {1: 2 * Dim("rows", max=99), 2: Dim("columns", max=99)}

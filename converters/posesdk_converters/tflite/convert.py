@@ -20,7 +20,8 @@ from posesdk_converters.tflite.quiet import quiet
 from posesdk_runtimes.errors import GateError, MissingDependencyError
 from posesdk_runtimes.registry import open_runtime
 from posesdk_training.models.build import PoseModel
-from posesdk_training.models.graphs import LEVELS, Adapt, output_maps
+from posesdk_training.models.graphs import Adapt, output_maps
+from posesdk_training.models.normalisation import LEVELS, take_levels
 
 __all__ = ["convert_adapt", "convert_trunk", "import_converter"]
 
@@ -81,15 +82,18 @@ class _Trunk(nn.Module):
 
     def __init__(self, model: PoseModel, input_size: Size) -> None:
         super().__init__()
-        self.model = model
         self.names = tuple(trunk_outputs(model.spec))
         source = model.spec.input
+        self.centers = any(source.mean)
+        self.model = model if self.centers else take_levels(model)
         for name, values in (("mean", source.mean), ("std", source.std)):
             self.register_buffer(name, LEVELS * torch.tensor(values).expand(1, 1, input_size[1], 3).contiguous())
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
-        maps = self.model(((image.float() - self.mean) / self.std).permute(0, 3, 1, 2))
-        return dict(zip(self.names, output_maps(maps), strict=True))
+        pixels = image.float()
+        if self.centers:
+            pixels = (pixels - self.mean) / self.std
+        return dict(zip(self.names, output_maps(self.model(pixels.permute(0, 3, 1, 2))), strict=True))
 
 
 class _Adapt(nn.Module):

@@ -131,6 +131,14 @@ def test_narrower_model_is_refused_by_its_widths(tiny_checkpoint: Path) -> None:
         widen(narrow, narrow.spec.model_copy(update={"backbone": backbone}))
 
 
+def test_the_wider_model_normalises_as_the_narrow_one(tiny_checkpoint: Path) -> None:
+    narrow = load_checkpoint(tiny_checkpoint)
+    black = narrow.spec.input.model_copy(update={"mean": (0.0, 0.0, 0.0)})
+    assert narrow.spec.input.mean != black.mean
+    spec = widen(narrow, wider(narrow.spec).model_copy(update={"input": black})).spec
+    assert spec.input == narrow.spec.input
+
+
 @pytest.mark.skipif(not DEFAULT_MODEL.exists(), reason="the default model is not built")
 def test_default_model_widened_to_small_gives_its_maps() -> None:
     narrow = load_checkpoint(DEFAULT_MODEL)

@@ -58,11 +58,16 @@ def _published_spec(width: int, *, short_side: int) -> ModelSpec:
     )
 
 
+def _edge_input(side: int) -> InputSpec:
+    """With mean 0, so that the border of an image is as black as what surrounds it, and normalising costs nothing."""
+    return InputSpec(resize="long", side=side, multiple=32, mean=(0.0, 0.0, 0.0))
+
+
 def logocap_small_spec() -> ModelSpec:
     """LOGO-CAP on a residual edge backbone of four times nano's work, long side 448."""
     return ModelSpec(
         name="logocap-small",
-        input=InputSpec(resize="long", side=448, multiple=32),
+        input=_edge_input(448),
         backbone=EdgeBackboneSpec(stem=32, channels=(64, 128, 256, 288), blocks=(1, 1, 2, 1), neck=96),
         heads=HeadSpec(heatmap_channels=64, offset_channels=128, embedding=32, activation="sigmoid", offset_scale=8.0),
         adaptation=AdaptationSpec(
@@ -75,7 +80,7 @@ def logocap_nano_spec() -> ModelSpec:
     """LOGO-CAP on the smallest edge backbone, long side 320."""
     return ModelSpec(
         name="logocap-nano",
-        input=InputSpec(resize="long", side=320, multiple=32),
+        input=_edge_input(320),
         backbone=EdgeBackboneSpec(stem=16, channels=(32, 64, 128, 192), blocks=(1, 1, 2, 1), neck=48),
         heads=HeadSpec(heatmap_channels=32, offset_channels=64, embedding=16, activation="sigmoid", offset_scale=8.0),
         decode=DecodeSpec(center_threshold=0.05),

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from posesdk.spec import EdgeBackboneSpec
-from posesdk_training.models.stems import DEPLOYED, Branch, start_stems, training_stems
+from posesdk_training.models.stems import DEPLOYED, Branch, Layer, start_stems, training_stems
 
 __all__ = ["EdgeBackbone"]
 
@@ -71,10 +71,15 @@ class EdgeBackbone(nn.Module):
 
     def start_stems(self) -> None:
         """Starts the stems that are not deployed from the one that is, say after that was loaded."""
+        start_stems(self.stems, [self.first_layer])
+
+    @property
+    def first_layer(self) -> Layer:
+        """What sees the image."""
         convolution, norm = self.stem[0], self.stem[1]
         assert isinstance(convolution, nn.Conv2d)
         assert isinstance(norm, nn.BatchNorm2d)
-        start_stems(self.stems, [(convolution, norm)])
+        return convolution, norm
 
     def forward(self, images: Tensor, branch: Branch = DEPLOYED) -> Tensor:
         """Features at stride 4 of (B, 3, H, W) images."""

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from posesdk.spec import HRNetSpec
-from posesdk_training.models.stems import DEPLOYED, Branch, start_stems, training_stems
+from posesdk_training.models.stems import DEPLOYED, Branch, Layer, start_stems, training_stems
 
 __all__ = ["BasicBlock", "HRNet"]
 
@@ -158,7 +158,12 @@ class HRNet(nn.Module):
 
     def start_stems(self) -> None:
         """Starts the stems that are not deployed from the one that is, say after that was loaded."""
-        start_stems(self.stems, [(self.conv1, self.bn1), (self.conv2, self.bn2)])
+        start_stems(self.stems, [self.first_layer, (self.conv2, self.bn2)])
+
+    @property
+    def first_layer(self) -> Layer:
+        """What sees the image."""
+        return self.conv1, self.bn1
 
     def forward(self, images: Tensor, branch: Branch = DEPLOYED) -> Tensor:
         """Concatenation of the four scales at stride 4, the coarser ones upsampled bilinearly."""

@@ -14,6 +14,7 @@ from torch import nn
 __all__ = [
     "DEPLOYED",
     "Branch",
+    "Layer",
     "deployed_weights",
     "is_training_stem",
     "kept_statistics",
@@ -30,6 +31,7 @@ STEMS = "backbone.stems."
 """What the names of the training stems' weights start with in a model."""
 
 Layer = tuple[nn.Conv2d, nn.BatchNorm2d]
+"""A convolution and its batch norm."""
 Value = TypeVar("Value")
 
 

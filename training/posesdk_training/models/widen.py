@@ -48,7 +48,8 @@ def widen(source: Checkpoint, target: ModelSpec, *, noise: float = 0.5, seed: in
     The embedding's channels are copied likewise. `noise` (0 up to, not including, 1) makes what is shared out among
     copies uneven by that fraction, so that training moves the copies apart; the sums, and with them the maps, stay at
     any value. The message passing computes the same for the same window; with another `local_size` its borders and
-    statistics differ. Thresholds are the source's. Raises ValueError for models that do not fit together.
+    statistics differ. Thresholds and the normalisation of the input are the source's. Raises ValueError for models that
+    do not fit together.
     """
     if not 0 <= noise < 1:
         raise ValueError(f"noise {noise}: expected a fraction from 0 up to, not including, 1")
@@ -71,7 +72,8 @@ def widen(source: Checkpoint, target: ModelSpec, *, noise: float = 0.5, seed: in
         elif re.fullmatch(BLOCK + r"body\.4\.weight", key):
             state[key] = torch.zeros_like(state[key])
     load_weights(model, state, source=source.spec.name)
-    spec = target.model_copy(update={"decode": source.spec.decode})
+    normalised = target.input.model_copy(update={"mean": source.spec.input.mean, "std": source.spec.input.std})
+    spec = target.model_copy(update={"decode": source.spec.decode, "input": normalised})
     logger.info("widened %s (%s) to %s", source.spec.name, _size(source.state_dict), f"{target.name} ({_size(state)})")
     return Widened(spec, state, messages and target.method == "logocap")
 
@@ -103,8 +105,6 @@ def _faults(source: ModelSpec, target: ModelSpec) -> list[str]:
         faults.append(f"the coordinate frames {source.frame} and {target.frame} differ")
     if source.heads.activation != target.heads.activation:
         faults.append(f"the heatmap activations {source.heads.activation} and {target.heads.activation} differ")
-    if (source.input.mean, source.input.std) != (target.input.mean, target.input.std):
-        faults.append("the normalisations of the input (mean, std) differ")
     return faults
 
 

@@ -9,6 +9,7 @@ from typing import get_args
 from posesdk_runtimes.errors import CheckpointError
 from posesdk_training.checkpoint import load_checkpoint
 from posesdk_training.models.build import PoseModel
+from posesdk_training.models.normalisation import renormalise
 from posesdk_training.models.stems import is_training_stem
 from posesdk_training.run.resting import is_dense
 from posesdk_training.settings.learning import ModelPart
@@ -26,10 +27,12 @@ def start_from(network: PoseModel, path: Path, parts: Sequence[ModelPart] | None
     """Takes over every weight of a checkpoint whose name and shape fit, or those of some parts; says how many did.
 
     A file that torch.save wrote may hold a backbone alone, such as HRNet's published ImageNet weights. The stems of
-    branches beside 4x, which no saved model has, start from that one's. Raises CheckpointError if nothing fits, or
+    branches beside 4x, which no saved model has, start from that one's. A checkpoint of another normalisation of the
+    input is fitted to that of the network. Raises CheckpointError if nothing fits, or
     nothing of one of the `parts`.
     """
-    source = load_checkpoint(path).state_dict if path.suffix == ".safetensors" else read_torch_weights(path)
+    checkpoint = load_checkpoint(path) if path.suffix == ".safetensors" else None
+    source = read_torch_weights(path) if checkpoint is None else checkpoint.state_dict
     target = network.state_dict()
     named = {f"{BACKBONE}{key}": value for key, value in source.items()} | source
     fitting = {key: value for key, value in named.items() if key in target and target[key].shape == value.shape}
@@ -43,9 +46,17 @@ def start_from(network: PoseModel, path: Path, parts: Sequence[ModelPart] | None
             )
         fitting = {key: value for key, value in fitting.items() if _part(key) in parts}
     network.load_state_dict(fitting, strict=False)
+    if checkpoint is not None and _sees_images(network, fitting):
+        renormalise(network, checkpoint.spec.input)
     if not any(map(is_training_stem, fitting)):
         network.backbone.start_stems()
     logger.info("initialised %d of %d tensors from %s: %s", len(fitting), len(target), path, _by_part(fitting, target))
+
+
+def _sees_images(network: PoseModel, names: Iterable[str]) -> bool:
+    """Whether the first convolution is among the weights of these names."""
+    first = network.backbone.first_layer[0].weight
+    return any(network.get_parameter(name) is first for name in names if name.endswith("weight"))
 
 
 def _part(key: str) -> ModelPart:
