@@ -13,6 +13,7 @@ from posesdk_runtimes.errors import ArtifactError, DeviceUnavailableError, Missi
 from posesdk_runtimes.feeds import check_feeds
 from posesdk_runtimes.openvino_forms import Forms
 from posesdk_runtimes.openvino_library import import_openvino, shared_core
+from posesdk_runtimes.openvino_shapes import is_of_persons, most_fixed, pad_rows
 
 __all__ = ["OpenVINORuntime", "import_openvino", "shared_core"]
 
@@ -58,7 +59,9 @@ class OpenVINORuntime:
         self._path = Path(path)
         target = _target(core, device, self._path)
         self.device = target.lower()
-        forms = self._compile(core, self._read(core), target, precision, threads)
+        model = self._read(core)
+        self._of_persons = target == "CPU" and is_of_persons(model)
+        forms = self._compile(core, model, target, precision, threads)
         compiled = forms.flexible.compiled
         self.precision = str(compiled.get_property("INFERENCE_PRECISION_HINT").to_string())
         self._require(precision)
@@ -81,6 +84,9 @@ class OpenVINORuntime:
     def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Every output by name."""
         tensors = list(check_feeds(self._inputs, feeds).values())
+        persons = len(tensors[0]) if self._of_persons else None
+        if self._of_persons:
+            tensors = [pad_rows(tensor) for tensor in tensors]
         with self._slots:
             forms = self._forms
             if forms is None:
@@ -90,7 +96,8 @@ class OpenVINORuntime:
             except self._faults as error:
                 raise RuntimeFault(f"OpenVINO failed to run {self._path} on {self.device}: {error}") from error
         shown = (
-            value if axes is None else value.transpose(axes) for value, axes in zip(values, self._axes, strict=True)
+            (value if axes is None else value.transpose(axes))[:persons]
+            for value, axes in zip(values, self._axes, strict=True)
         )
         return dict(zip((spec.name for spec in self._outputs), shown, strict=True))
 
@@ -123,20 +130,13 @@ class OpenVINORuntime:
             return Forms(
                 model,
                 lambda one: core.compile_model(one, target, settings),
-                fixable=target == "CPU" and _is_of_pictures(model),
+                most_fixed=most_fixed(model) if target == "CPU" else 0,
             )
         except self._faults as error:
             message = f"OpenVINO cannot compile {self._path} for {target} in {precision}: {error}"
             if target == "CPU":
                 raise ArtifactError(f"{message}; get or convert the model again") from error
             raise DeviceUnavailableError(f"{message}; use device 'cpu'") from error
-
-
-def _is_of_pictures(model: Any) -> bool:
-    """Whether a graph takes one batch of pictures: what is fed to others, as persons, is seldom of one shape."""
-    return [(port.get_element_type().to_dtype(), len(port.get_partial_shape())) for port in model.inputs] == [
-        (np.uint8, 4)
-    ]
 
 
 def _target(core: Any, device: str, path: Path) -> str:

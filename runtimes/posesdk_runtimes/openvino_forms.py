@@ -1,4 +1,4 @@
-"""The compiled forms of one OpenVINO graph: one for every shape, and one each for the picture sizes that come often."""
+"""The compiled forms of one OpenVINO graph: one for every shape, and one each for those that come often."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -12,8 +12,6 @@ __all__ = ["Form", "Forms"]
 
 OFTEN = 16
 """Calls of one shape before it gets a form of its own: what compiling costs is made good within some hundred."""
-MOST_FIXED = 2
-"""Most such forms, each of which holds weights of its own."""
 
 Shapes = tuple[tuple[int, ...], ...]
 
@@ -54,11 +52,11 @@ class Forms:
     it holds 15 MiB. It is compiled again if another shape comes after all, and then stays.
     """
 
-    def __init__(self, model: Any, compile_model: Callable[[Any], Any], *, fixable: bool) -> None:
+    def __init__(self, model: Any, compile_model: Callable[[Any], Any], *, most_fixed: int) -> None:
         self._model, self._compile = model, compile_model
         self._flexible: Form | None = Form(compile_model(model))
         self._fixed: dict[Shapes, Form] = {}
-        self._left = MOST_FIXED if fixable and model.is_dynamic() else 0
+        self._left = most_fixed if model.is_dynamic() else 0
         self._calls: dict[Shapes, int] = {}
         self._lock = threading.RLock()
 
