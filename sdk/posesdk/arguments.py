@@ -2,7 +2,10 @@
 
 from numbers import Integral, Real
 
-__all__ = ["check_counts", "check_names", "check_parts"]
+__all__ = ["MOST_THREADS", "check_counts", "check_names", "check_parts"]
+
+MOST_THREADS = 1024
+"""That a command may be told to use: no processor has more, and each takes memory."""
 
 
 def check_names(**names: object) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from posesdk._version import __version__
+from posesdk.arguments import MOST_THREADS
 from posesdk.benchmark.cli import benchmark
 from posesdk.gst.command import app as gst_app
 from posesdk.terminal import USAGE, reporting, show_error, show_line, show_text
@@ -59,7 +60,7 @@ def detect(
     runtime: Annotated[str, typer.Option(help="auto, or the backend: onnxruntime, openvino, ...")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, or the variant's: fp32, fp16, int8, ...")] = "auto",
     variant: Annotated[str, typer.Option(help="auto, or one by its name, as `posesdk info` lists them.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the backend.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, max=MOST_THREADS, help="Threads of the backend.")] = None,
     score_threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Lowest score of a person.")] = None,
     keypoint_threshold: Annotated[
         float | None, typer.Option(min=0, max=1, help="Lowest score of a keypoint that is drawn.")
@@ -177,7 +178,7 @@ def verify(
     runtime: Annotated[str, typer.Option(help="auto, or the backend: onnxruntime, openvino, ...")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, or the variant's: fp32, fp16, int8, ...")] = "auto",
     variant: Annotated[str, typer.Option(help="auto, or one by its name, as `posesdk info` lists them.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the backends.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, max=MOST_THREADS, help="Threads of the backends.")] = None,
     json: Annotated[Path | None, typer.Option(metavar="FILE|-", readable=False, help="All figures as JSON.")] = None,
 ) -> None:
     """Compare every variant with the bundle's float model on pictures: poses, accuracy and speed on this device."""

@@ -6,6 +6,7 @@ import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import cv2
@@ -49,8 +50,14 @@ class VerifyRequest:
 
 def check_report_path(output: Path | None) -> None:
     """Before the work: raises PoseSDKError for a place where no report can be written."""
-    if output is not None and output != STDOUT and output.is_dir():
+    if output is None or output == STDOUT:
+        return
+    if output.is_dir():
         raise PoseSDKError(f"cannot write {output}: it is a folder; give the name of a file")
+    if output.is_file() or not output.exists():
+        folder = next(folder for folder in output.absolute().parents if folder.exists())
+        with writing(output), TemporaryFile(dir=folder):
+            pass
 
 
 def run_verify(request: VerifyRequest) -> None:

@@ -5,13 +5,15 @@ from typing import Annotated
 
 import typer
 
+from posesdk.arguments import MOST_THREADS
 from posesdk.terminal import USAGE, reporting, show_error
 
 __all__ = ["benchmark"]
 
 MOST_PEOPLE, MOST_FRAMES = 1000, 256
 """That may be asked for at once: beyond them memory ends before anything is learnt."""
-
+MOST_SECONDS = 86400
+"""A day."""
 AGAIN = "several with commas, or the option again"
 
 
@@ -36,7 +38,7 @@ def benchmark(
         list[str] | None,
         typer.Option(metavar="NAME,...", help=f"Variants, as `posesdk info` lists them, instead of all; {AGAIN}."),
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the backends.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, max=MOST_THREADS, help="Threads of the backends.")] = None,
     cpus: Annotated[
         list[str] | None, typer.Option(metavar="N,...", help="Processors to stay on: 0,1 or 0-3,6.")
     ] = None,
@@ -60,7 +62,9 @@ def benchmark(
         Path | None, typer.Option(metavar="FOLDER", readable=False, help="The pictures of COCO.json.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N pictures of COCO.json.")] = None,
-    seconds: Annotated[float, typer.Option(min=0.1, help="Of latency measurement, for each entry.")] = 5.0,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, max=MOST_SECONDS, help="Of latency measurement, for each entry.")
+    ] = 5.0,
     rounds: Annotated[int | None, typer.Option(min=1, help="Exactly so many rounds of latency instead.")] = None,
     json: Annotated[Path | None, typer.Option(metavar="FILE|-", readable=False, help="All figures as JSON.")] = None,
 ) -> None:

@@ -21,12 +21,13 @@ from posesdk.benchmark.rounds import PERCENT, Budget, Rounds
 from posesdk.benchmark.startup import RUNS, measure_fresh
 from posesdk.benchmark.tables import show_table
 from posesdk.benchmark.throughput import SLICES, TENTHS, Rates, Sustained
-from posesdk.bundle import default_bundle_path, open_bundle
+from posesdk.bundle import Bundle, default_bundle_path, open_bundle
 from posesdk.detector import Detector
 from posesdk.labelled_pictures import PictureFiles
 from posesdk.outputs import STDOUT
 from posesdk.progress import counting
-from posesdk.shipped import find_bundle
+from posesdk.shipped import CHECKPOINT_SUFFIX, find_bundle
+from posesdk.sources import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from posesdk.terminal import show_line
 from posesdk.verify_command import check_report_path, write_report
 from posesdk_runtimes.errors import EnvironmentFault, RuntimeFault
@@ -65,7 +66,7 @@ def run_benchmark(request: BenchmarkRequest) -> None:
     check_report_path(request.output)
     if request.cpus:
         pin(request.cpus)
-    bundles = [open_bundle(find_bundle(name)) for name in request.bundles or (None,)]
+    bundles = [_open_bundle(name) for name in request.bundles or (None,)]
     entries, left_out = find_entries(bundles, request.selection)
     frames = read_frames(request.source) if request.source else golden_frames(bundles, default_bundle_path())
     pictures = _read_labelled(request.labelled, entries)  # before the work: a fault in it is told at once
@@ -89,6 +90,16 @@ def run_benchmark(request: BenchmarkRequest) -> None:
         raise RuntimeFault(
             f"{len(failed)} of {len(entries)} entries failed, first {failed[0].name}: {failed[0].reason}"
         )
+
+
+def _open_bundle(name: str | None) -> Bundle:
+    """Raises ValueError for a file that is something else by its name, and what finding and opening a bundle raise."""
+    suffix = Path(name or "").suffix.lower()
+    if suffix in IMAGE_SUFFIXES | VIDEO_SUFFIXES:
+        raise ValueError(f"{name} is no bundle: to measure with a picture or a video, give it as --source {name}")
+    if suffix == CHECKPOINT_SUFFIX:
+        raise ValueError(f"{name} is a checkpoint: make a bundle of it with posesdk-convert")
+    return open_bundle(find_bundle(name))
 
 
 def _open(entries: list[Entry], results: Results, stack: ExitStack) -> list[Detector]:

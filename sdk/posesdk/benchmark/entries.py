@@ -133,11 +133,14 @@ def _check_names(lacks: Sequence[Lacking]) -> None:
 
 
 def _titles(bundles: Sequence[Bundle]) -> list[str]:
-    """The models' ids, with the file where two bundles have the same one."""
-    ids = [bundle.manifest.id for bundle in bundles]
-    return [
-        own if ids.count(own) == 1 else f"{own} ({bundle.path.name})" for own, bundle in zip(ids, bundles, strict=True)
-    ]
+    """The models' ids, with the file or all of its path where that alone tells two bundles apart."""
+    titles = [bundle.manifest.id for bundle in bundles]
+    for places in ([bundle.path.name for bundle in bundles], [str(bundle.path) for bundle in bundles]):
+        titles = [
+            title if titles.count(title) == 1 else f"{bundle.manifest.id} ({place})"
+            for title, bundle, place in zip(titles, bundles, places, strict=True)
+        ]
+    return titles
 
 
 def _name(title: str, used: Candidate) -> str:

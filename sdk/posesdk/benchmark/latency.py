@@ -63,6 +63,5 @@ def stage_table(rounds: Rounds, entries: Sequence[Entry]) -> Table:
         found = [rounds.spread(index, name) for name in (*COLUMNS, TOTAL)]
         for part in SPREAD:
             rows.append((entry.name if part == LEAST else "", part, *(f"{one[part]:.2f}" for one in found)))
-    return Table(
-        f"Stages of a frame in ms, {len(rounds.laps)} frames each", ("entry", "", *COLUMNS, TOTAL), tuple(rows), texts=2
-    )
+    frames = "1 frame" if len(rounds.laps) == 1 else f"{len(rounds.laps)} frames"
+    return Table(f"Stages of a frame in ms, {frames} each", ("entry", "", *COLUMNS, TOTAL), tuple(rows), texts=2)

@@ -162,6 +162,8 @@ def test_an_interrupted_run_shows_what_was_done_and_ends_with_130(tiny_folder, t
     ("arguments", "code", "message"),
     [
         (("none.posebundle",), 4, "none.posebundle"),
+        (("street.mp4",), 2, "give it as --source street.mp4"),
+        (("last.safetensors",), 2, "posesdk-convert"),
         (("--runtime", "toaster"), 2, "toaster"),
         (("--precision", "bf16"), 2, "bf16"),
         (("--device", "npu"), 3, "npu"),
@@ -179,15 +181,26 @@ def test_an_interrupted_run_shows_what_was_done_and_ends_with_130(tiny_folder, t
         (("--variant", "onnx-fp32", "--variant", "onnx-int8"), 2, "no variant 'onnx-int8'"),
         (("--runtime", "onnxruntime,"), 2, "names with commas"),
         (("--source", "a.png", "--source", "b.png"), 2, "one --source"),
+        (("--threads", "100000"), 2, "--threads"),
+        (("--seconds", "inf"), 2, "--seconds"),
         (("--json", "."), 1, "it is a folder"),
     ],
 )
 def test_wrong_usage_and_faults_end_as_those_of_other_commands(tiny_folder, no_processes, arguments, code, message):
-    bundle = () if arguments[0].endswith(".posebundle") else (tiny_folder,)
+    bundle = (tiny_folder,) if arguments[0].startswith("--") else ()
     done = benchmark(*bundle, *QUICK, *arguments)
     assert done.exit_code == code
     assert message in done.stderr
-    assert done.stderr.count("error") == 1
+    assert done.stderr.lower().count("error") == 1
+
+
+def test_a_report_that_cannot_be_written_is_told_before_the_work(tiny_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("posesdk.benchmark.command.find_entries", lambda *_: pytest.fail("the work has begun"))
+    (tmp_path / "file").touch()
+    for output in (tmp_path / "file" / "report.json", "/proc/report.json"):
+        done = benchmark(tiny_folder, *QUICK, "--json", output)
+        assert done.exit_code == 1
+        assert f"cannot write {output}" in done.stderr
 
 
 def test_more_people_than_there_is_room_for_cost_their_own_table_alone(tiny_folder, no_processes):

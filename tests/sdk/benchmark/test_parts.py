@@ -216,6 +216,13 @@ def test_a_name_of_which_nothing_runs_here_is_told_beside_what_runs(tmp_path, ma
     assert all("has no variant" in one.reason for one in left_out)
 
 
+def test_two_bundles_of_one_model_are_told_apart_by_as_little_as_does(tmp_path, make_bundle, tiny_folder):
+    paths = [make_bundle(tmp_path / folder) for folder in ("a/one", "b/one", "c/two")]
+    entries, _ = find_entries([open_bundle(path) for path in paths], Selection(runtime=("onnxruntime",)))
+    titles = [f"tiny ({paths[0]})", f"tiny ({paths[1]})", "tiny (two)"]
+    assert [entry.name for entry in entries] == [f"{title} onnx-fp32 onnxruntime cpu" for title in titles]
+
+
 def test_a_fresh_process_tells_its_start_its_first_frame_and_its_memory(entry):
     found, told = {}, []
     measure_fresh([entry], entry.bundle.golden().picture(), found, told.append)
