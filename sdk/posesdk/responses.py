@@ -1,26 +1,27 @@
 """Responses of heatmap windows to attraction maps, and their two best pixels (LOGO-CAP, Xue et al., CVPR 2022, 3.4).
 
-A response is at most the sum of its kernel times the largest pixel that it covers. So the response of a whole window is
-known from a tile around its largest pixel, as soon as the second best of the tile is above what the best pixel outside
-can give; windows of which that does not hold are convolved as a whole.
+A response is at most the sum of its kernel times the largest pixel that it covers. So the best ones of a whole window
+are known from a patch around its largest cell, as soon as the second best of the patch is above what the best pixel
+outside can give; windows of which that does not hold are made and convolved as a whole.
 """
 
 import cv2
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
+from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
+from posesdk.patches import Patches, blocks_of, cut_patches
 from posesdk.scratch import Scratch
 from posesdk.spec import ModelSpec
-from posesdk.windows import reweighed_windows
+from posesdk.windows import Places, reweighed_windows_at
 
 __all__ = ["best_responses", "convolve_windows", "find_peaks"]
 
 FloatArray = NDArray[np.float32]
 IndexArray = NDArray[np.intp]
 
-BATCH_PIXELS = 2**20
-"""Window pixels worked on at once, 4 MiB: so many that the cost of a call of numpy hardly matters."""
+WINDOWS_AT_ONCE = 170
+"""Windows worked on together: so many that the cost of a call of numpy hardly matters, few enough for the cache."""
 ROUNDING = 1.0001
 """More than the sums of a kernel's float32 products can differ by."""
 
@@ -41,10 +42,9 @@ def convolve_windows(windows: FloatArray, attraction: FloatArray) -> FloatArray:
 
 def find_peaks(maps: FloatArray) -> tuple[IndexArray, FloatArray]:
     """Flat indices and values (..., 2) of the two largest pixels of each map (..., a, a), the largest first."""
-    flat = maps.reshape(-1, maps.shape[-2] * maps.shape[-1]).copy()
-    indices, values = _two_largest(flat.T)
+    indices, values = _two_largest(maps.reshape(-1, maps.shape[-2] * maps.shape[-1]).copy())
     shape = (*maps.shape[:-2], 2)
-    return indices.T.reshape(shape), values.T.reshape(shape)
+    return indices.reshape(shape), values.reshape(shape)
 
 
 def best_responses(
@@ -54,84 +54,90 @@ def best_responses(
 
     `attraction` (N, K, n, n) at least 0. Where it is 0 everywhere the response is 0, too, and its place means nothing.
     """
+    places = Places.of_keypoints(poses)
+    kernels = attraction.reshape(-1, *attraction.shape[2:])
+    indices, values = np.empty((len(kernels), 2), np.intp), np.empty((len(kernels), 2), np.float32)
+    for start in range(0, len(kernels), WINDOWS_AT_ONCE):
+        part = np.arange(start, min(start + WINDOWS_AT_ONCE, len(kernels)))
+        indices[part], values[part] = _best_of_part(places.take(part), heatmaps, kernels[part], spec)
     shape = (*poses.shape[:2], 2)
-    indices, values = np.empty(shape, np.intp), np.empty(shape, np.float32)
-    side = spec.adaptation.global_size + spec.adaptation.local_size - 1
-    step = max(1, BATCH_PIXELS // (poses.shape[1] * side**2))
-    for start in range(0, len(poses), step):
-        part = slice(start, start + step)
-        indices[part], values[part] = _best_of_part(poses[part], heatmaps, attraction[part], spec)
-    return indices, values
+    return indices.reshape(shape), values.reshape(shape)
 
 
 def _best_of_part(
-    poses: FloatArray, heatmaps: FloatArray, attraction: FloatArray, spec: ModelSpec
+    places: Places, heatmaps: FloatArray, kernels: FloatArray, spec: ModelSpec
 ) -> tuple[IndexArray, FloatArray]:
-    adaptation, size = spec.adaptation, spec.adaptation.local_size
-    tile = 2 * size + 4  # of responses; holds 9 of 10 best ones of trained models together with the proof
-    if tile >= adaptation.global_size:
-        windows = reweighed_windows(poses, heatmaps, adaptation, spec.frame)
-        return find_peaks(convolve_windows(windows, attraction))
-    side = adaptation.global_size + size - 1
-    windows = _scratch.array("windows", (*poses.shape[:2], side, side))
-    reweighed_windows(poses, heatmaps, adaptation, spec.frame, out=windows)
-    flat = windows.reshape(-1, side, side)
-    kernels = attraction.reshape(-1, size, size)
-    indices, values, proven = _best_of_tiles(flat, kernels, tile)
+    """(P, 2)."""
+    adaptation = spec.adaptation
+    # Three kernels wide: holds 2 of 3 best ones of trained models together with the proof.
+    blocks = blocks_of(adaptation, 3 * adaptation.local_size)
+    if blocks is None:
+        return _best_of_windows(places, heatmaps, kernels, spec)
+    patches = cut_patches(places, heatmaps, adaptation, spec.frame, blocks)
+    indices, values, proven = _best_of_patches(patches, kernels, adaptation.global_size)
     missed = np.flatnonzero(~proven)
     if len(missed):
-        inner = slice(size // 2, size // 2 + adaptation.global_size)
-        indices[missed], values[missed] = find_peaks(convolve_windows(flat[missed, inner, inner], kernels[missed]))
-    return indices.reshape(*poses.shape[:2], 2), values.reshape(*poses.shape[:2], 2)
+        indices[missed], values[missed] = _best_of_windows(places.take(missed), heatmaps, kernels[missed], spec)
+    return indices, values
 
 
-def _best_of_tiles(
-    windows: FloatArray, kernels: FloatArray, tile: int
+def _best_of_windows(
+    places: Places, heatmaps: FloatArray, kernels: FloatArray, spec: ModelSpec
+) -> tuple[IndexArray, FloatArray]:
+    windows = reweighed_windows_at(places, heatmaps, spec.adaptation, spec.frame)
+    return find_peaks(convolve_windows(windows, kernels))
+
+
+def _best_of_patches(
+    patches: Patches, kernels: FloatArray, window: int
 ) -> tuple[IndexArray, FloatArray, NDArray[np.bool_]]:
-    """The two best (P, 2) of the responses in a tile around the largest pixel of each window, and whether they are all.
+    """The two best (P, 2) of the responses of whole kernels to patches, and whether they are those of the windows.
 
-    `windows` (P, s, s) have a margin of n//2 zeros, indices are those of windows without it.
+    Indices are those of windows of `window` x `window` pixels.
     """
-    count, side, size = len(windows), windows.shape[1], kernels.shape[1]
-    every, inner = np.arange(count), side - size + 1
-    y, x = np.divmod(windows.reshape(count, -1).argmax(axis=1), side)
-    middle = size // 2 + tile // 2
-    top, left = (y - middle).clip(0, inner - tile), (x - middle).clip(0, inner - tile)
-    reach = tile + size - 1
-    pixels = sliding_window_view(windows, (reach, reach), axis=(1, 2))[every, top, left]
-    responses = _responses(pixels, kernels)
-    indices, values = _two_largest(responses.reshape(tile * tile, count))
-    rows, columns = np.divmod(indices, tile)
-    places = (rows + top) * inner + columns + left
-    # Pixels that only responses of the tile cover; they are hidden while the largest of the others is looked for.
-    covered = (every, top + size - 1, left + size - 1)
-    view = sliding_window_view(windows, (tile - size + 1,) * 2, axis=(1, 2), writeable=True)
-    hidden = view[covered]
-    view[covered] = -np.inf
-    outside = windows.reshape(count, -1).max(axis=1)
-    view[covered] = hidden
-    sums = kernels.sum(axis=(1, 2))
-    proven = (values[1] > sums * outside * np.float32(ROUNDING)) & (values[1] > 0) | (sums == 0)
-    return places.T, values.T / np.float32(size * size), proven
+    count, size = kernels.shape[:2]
+    flipped = np.ascontiguousarray(kernels.reshape(count, -1)[:, ::-1].T)  # (n n, P)
+    responses = _responses(patches.pixels, flipped.reshape(size, size, count))
+    tile, middle = len(responses), size // 2
+    inside = patches.inside[:, middle : middle + tile]
+    responses *= inside[1][:, None]
+    rows = _scratch.array("rows", (count, tile, tile))
+    np.multiply(responses, inside[0], out=rows.transpose(1, 2, 0))
+    indices, values = _two_largest(rows.reshape(count, -1))
+    # Pixels that only responses of the tile cover are hidden, for the others decide what responses elsewhere may be.
+    covered = slice(size - 1, tile)
+    patches.pixels[covered, covered] = -np.inf
+    rest = np.maximum(patches.pixels.max(axis=(0, 1)), patches.rest)
+    sums = flipped.sum(axis=0)
+    proven = (values[:, 1] > sums * rest * np.float32(ROUNDING)) & (values[:, 1] > 0) | (sums == 0)
+    y, x = np.divmod(indices, tile)
+    left, top = patches.first[..., None] + middle
+    return (y + top) * window + x + left, values / np.float32(size * size), proven
 
 
 def _responses(pixels: FloatArray, kernels: FloatArray) -> FloatArray:
-    """Patches (P, t + n - 1, t + n - 1) convolved with kernels (P, n, n): (t, t, P), all patches in one inner loop."""
-    size = kernels.shape[1]
-    inner = _scratch.array("pixels", (*pixels.shape[1:], len(pixels)))
-    inner[...] = pixels.transpose(1, 2, 0)
-    windows = sliding_window_view(inner, (size, size), axis=(0, 1))
-    flipped = np.ascontiguousarray(kernels[:, ::-1, ::-1].transpose(1, 2, 0))
-    responses = _scratch.array("responses", windows.shape[:3])
-    return np.einsum("yxpij,ijp->yxp", windows, flipped, out=responses)
+    """Patches (s, s, P) correlated with kernels (n, n, P), (t, t, P) where they cover a kernel.
+
+    A row of a patch with all keypoints is one long row here: kernels are repeated along it.
+    """
+    side, size, count = len(pixels), *kernels.shape[1:]
+    tile = side - size + 1
+    step = pixels.itemsize
+    strides = (side * count * step, step, side * count * step, count * step)
+    windows = as_strided(pixels, (tile, tile * count, size, size), strides, writeable=False)
+    repeated = _scratch.array("repeated", (size, size, tile, count))
+    repeated[...] = kernels[:, :, None]
+    responses = _scratch.array("responses", (tile, tile * count))
+    np.einsum("yqij,ijq->yq", windows, repeated.reshape(size, size, tile * count), out=responses)
+    return responses.reshape(tile, tile, count)
 
 
-def _two_largest(columns: FloatArray) -> tuple[IndexArray, FloatArray]:
-    """Row indices and values (2, P) of the two largest of each of P columns, the first of equal ones; changes them."""
-    every = np.arange(columns.shape[1])
-    best = columns.argmax(axis=0)
-    best_value = columns[best, every]
-    if len(columns) > 1:
-        columns[best, every] = -np.inf
-    second = columns.argmax(axis=0)
-    return np.stack([best, second]), np.stack([best_value, columns[second, every]])
+def _two_largest(rows: FloatArray) -> tuple[IndexArray, FloatArray]:
+    """Indices and values (P, 2) of the two largest of each of P rows, the first of equal ones; changes them."""
+    every = np.arange(len(rows))
+    best = rows.argmax(axis=1)
+    best_values = rows[every, best]
+    if rows.shape[1] > 1:
+        rows[every, best] = -np.inf
+    second = rows.argmax(axis=1)
+    return np.stack([best, second], axis=1), np.stack([best_values, rows[every, second]], axis=1)

@@ -1,0 +1,192 @@
+"""Patches of reweighed windows around their largest cells, and what no pixel beside them exceeds.
+
+A pixel is a mean of the cells that it lies between, times its weight, so what all of a window's pixels are at most is
+known from its cells alone. Every patch begins just before the middle of a cell: the same cells then go into the same
+pixels, and one matrix makes those of all keypoints, which lie next to each other in memory.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posesdk.scratch import Scratch
+from posesdk.spec import STRIDE, AdaptationSpec, Frame
+from posesdk.windows import (
+    Places,
+    border_factor,
+    flatten_maps,
+    gaussian_axis,
+    gaussian_window,
+    reweighing_sigma,
+    upsampling_matrix,
+)
+
+__all__ = ["Patches", "blocks_of", "cut_patches"]
+
+FloatArray = NDArray[np.float32]
+IndexArray = NDArray[np.intp]
+
+MARGIN = 2 * STRIDE
+"""Pixels by which a patch may begin before its window or end behind it, at most."""
+SMALLEST_WEIGHT = 1e-6
+"""Far below what the cutoff leaves, and far above what float32 cannot divide by."""
+
+_scratch = Scratch()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Patches:
+    """Parts of P reweighed windows, until the thread cuts the next ones.
+
+    `pixels` (s, s, P), 0 outside of the window; `first` (2, P) where in the window the first of them is, x and y;
+    `inside` (2, s, P) 1 for columns and rows of the window, 0 for others; `rest` (P,) that no other pixel of the window
+    exceeds.
+    """
+
+    pixels: FloatArray
+    first: IndexArray
+    inside: FloatArray
+    rest: FloatArray
+
+
+def blocks_of(adaptation: AdaptationSpec, side: int) -> int | None:
+    """How many blocks a patch needs for `side` pixels along an axis; none where windows have no room for it."""
+    blocks = -(-(side - 1) // STRIDE)
+    return blocks if blocks + 1 < upsampling_matrix(adaptation.global_size).shape[1] else None
+
+
+def cut_patches(places: Places, heatmaps: FloatArray, adaptation: AdaptationSpec, frame: Frame, blocks: int) -> Patches:
+    """A patch of 4 pixels a block, and one more, around the largest cell of each reweighed window."""
+    size = adaptation.global_size
+    tables = _tables(size, reweighing_sigma(adaptation), blocks)
+    sides = np.array(heatmaps.shape[:0:-1])[:, None]  # (2, 1), along x and y
+    corner = places.points.T - np.float32(size // 2)
+    start, phase, fraction = _aligned(corner, sides, size)
+    cells = _cells_below(start, places, heatmaps, len(tables.bounds))
+    block, rest = _largest(cells, tables.bounds.take(phase, axis=1), blocks)
+    first = STRIDE * block - 1 - phase
+    steps = np.arange(STRIDE * blocks + 1)[:, None]
+    index = first[:, None] + (steps + MARGIN)  # (2, s, P)
+    weights = _scratch.array("weights", (2, *index.shape))
+    tables.weights.take(index, out=weights[0], mode="clip")  # else it is buffered
+    if frame == "published":
+        weights[0] *= border_factor((corner + first)[:, None] + steps, sides[:, None])
+    np.multiply(weights[0], fraction[:, None], out=weights[1])
+    pixels = _pixels(_cells_around(cells, block, blocks), tables.matrix, weights)
+    if tables.kept is not None:
+        pixels *= tables.kept[index[1][:, None], index[0]]
+    return Patches(pixels, first, tables.inside.take(index), rest)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Tables:
+    """What is the same for every keypoint.
+
+    `matrix` (2 s, m + 3): from the cells along an axis around m blocks to the s pixels, and below that to the steps
+    from each of them to the next one. `weights` and `inside` (a + 2 MARGIN,) of the pixels of a window along an axis,
+    0 in its margins; `kept` (a + 2 MARGIN, a + 2 MARGIN) those that the cutoff leaves, where it does not leave all.
+    No pixel is above the largest of the cells that it lies between times their `bounds` (b, 4) on both axes, by phase.
+    """
+
+    matrix: FloatArray
+    weights: FloatArray
+    inside: FloatArray
+    kept: NDArray[np.bool_] | None
+    bounds: FloatArray
+
+
+@lru_cache(maxsize=8)
+def _tables(size: int, sigma: float | None, blocks: int) -> _Tables:
+    # From the last pixel of the block before to the first one behind.
+    pixels = upsampling_matrix(STRIDE * (blocks + 1))[STRIDE - 1 : STRIDE * (blocks + 1) + 1, : blocks + 3]
+    kept = gaussian_window(size, sigma) > 0
+    return _Tables(
+        np.concatenate([pixels[:-1], pixels[1:] - pixels[:-1]]),
+        np.pad(gaussian_axis(size, sigma), MARGIN),
+        np.pad(np.ones(size, np.float32), MARGIN),
+        None if kept.all() else np.pad(kept, MARGIN),
+        np.stack([_bounds(size, sigma, phase) for phase in range(STRIDE)], axis=1),
+    )
+
+
+def _bounds(size: int, sigma: float | None, phase: int) -> FloatArray:
+    """Factors (b,) of cells: no sample of a window that begins `phase` pixels behind a cell's middle is above them all.
+
+    A sample with the weight g that has the parts w of cells c is at most the largest b c where g times the sum of w / b
+    is at most 1. In a Gaussian at the cells themselves that is nearly so; what is missing is added to the cells at it.
+    Parts change linearly between one pixel and the next, so it is enough to look at both ends.
+    """
+    parts = upsampling_matrix(size)[phase : phase + size + 1]
+    middles = (STRIDE * np.arange(parts.shape[1]) - 1 - phase).clip(0, size - 1)
+    weights = gaussian_axis(size, sigma)
+    near = np.maximum(weights[middles], SMALLEST_WEIGHT)
+    ends = np.stack([parts[:-1], parts[1:]])  # (2, size, b)
+    lack = weights * (ends / near).sum(axis=2)
+    return near * np.where(ends > 0, lack.max(axis=0)[:, None], 0).max(axis=(0, 1))
+
+
+def _aligned(corner: FloatArray, sides: IndexArray, size: int) -> tuple[IndexArray, IndexArray, FloatArray]:
+    """The cell below the first sample of a window along x and y, its pixel in it, and how far it is beyond that pixel.
+
+    Each (2, P). `corner` is where the sample lies; pixel 0 of a cell is the first one behind the cell's middle.
+    """
+    # A window that lies wholly outside sees the border cell alone, wherever it is.
+    place = corner.clip(-size - STRIDE, sides * STRIDE + STRIDE, dtype=np.float32) - np.float32(2)
+    cell = np.floor(place / np.float32(STRIDE))
+    place -= cell * np.float32(STRIDE)
+    phase = np.floor(place)
+    return cell.astype(np.intp), phase.astype(np.intp), place - phase
+
+
+def _cells_below(start: IndexArray, places: Places, heatmaps: FloatArray, count: int) -> FloatArray:
+    """The cells (b, b, P) below each window, rows first; `start` (2, P) is the first one along x and y."""
+    height, width = heatmaps.shape[1:]
+    flat, (map_step, row_step, column_step) = flatten_maps(heatmaps)
+    along = start[:, None] + np.arange(count)[:, None]  # (2, b, P)
+    columns = np.minimum(np.maximum(along[0], 0), width - 1) * column_step + places.channels * map_step
+    rows = np.minimum(np.maximum(along[1], 0), height - 1) * row_step
+    shape = (count, *rows.shape)
+    index = np.add(rows[:, None], columns, out=_scratch.array("index", shape, np.intp))
+    return flat.take(index, out=_scratch.array("cells", shape), mode="clip")
+
+
+def _largest(cells: FloatArray, bounds: FloatArray, blocks: int) -> tuple[IndexArray, FloatArray]:
+    """The first block (2, P) of patches around the largest cells, and what no pixel beside them exceeds, (P,).
+
+    `bounds` (b, 2, P). Block i lies between cells i and i + 1.
+    """
+    count = len(cells)
+    bounded = np.multiply(cells, bounds[:, None, 1], out=_scratch.array("bounded", cells.shape))
+    bounded *= bounds[:, 0]
+    along = np.stack([bounded.max(axis=0), bounded.max(axis=1)])  # (2, b, P)
+    # An odd number of blocks has one in its middle, an even number a cell.
+    peaks = along if blocks % 2 == 0 else along[:, :-1] + along[:, 1:]
+    block = (peaks.argmax(axis=1) - blocks // 2).clip(0, count - blocks - 1)
+    # What lies before the patch is made of cells up to that of its first block; behind it, from its last one's second.
+    beside = (np.arange(-1, count - 1)[:, None] - block[:, None]).view(np.uintp) >= blocks - 1
+    return block, (along * beside).max(axis=(0, 1))
+
+
+def _cells_around(cells: FloatArray, block: IndexArray, blocks: int) -> FloatArray:
+    """The cells (m + 3, (m + 3) P) of patches that begin at `block` (2, P)."""
+    count, persons = len(cells), cells.shape[2]
+    along = (block[:, None] + np.arange(-1, blocks + 2)[:, None]) * (np.array([1, count])[:, None, None] * persons)
+    index = along[1][:, None] + (along[0] + np.arange(persons))
+    # What is beyond the cells below a window is only asked for by pixels outside of the window, which are 0.
+    around = cells.reshape(-1).take(index, out=_scratch.array("around", index.shape), mode="clip")
+    return around.reshape(blocks + 3, -1)
+
+
+def _pixels(cells: FloatArray, matrix: FloatArray, weights: FloatArray) -> FloatArray:
+    """Pixels (s, s, P) of patches from their cells; `weights` (2, 2, s, P) of pixels and of steps, along x and y."""
+    _, _, side, count = weights.shape
+    down = np.matmul(matrix, cells, out=_scratch.array("down", (2 * side, cells.shape[1])))
+    down = down.reshape(2, side, -1, count)
+    rows = np.einsum("kycp,kyp->ycp", down, weights[:, 1], out=_scratch.array("rows", down.shape[1:]))
+    across = np.matmul(matrix, rows, out=_scratch.array("across", (side, 2 * side, count)))
+    across = across.reshape(side, 2, side * count)
+    flat = weights[:, 0].reshape(2, side * count)
+    pixels = np.einsum("ykq,kq->yq", across, flat, out=_scratch.array("pixels", (side, side * count)))
+    return pixels.reshape(side, side, count)
