@@ -97,8 +97,8 @@ def measure_people(options: argparse.Namespace) -> tuple[dict[int, list[Lap]], d
     alone: dict[int, Way] = {}
     video: dict[int, Way] = {}
     for count in options.people:
-        planted = plant_people(pipeline, count)
-        alone[count], video[count] = frame_after_frame(planted, options.video), through_a_stream(planted, options)
+        alone[count] = frame_after_frame(plant_people(pipeline, count), options.video)
+        video[count] = through_a_stream(pipeline, count, options)
     laps: list[dict[int, list[Lap]]] = [{count: [] for count in options.people} for _ in (alone, video)]
     for turn in range(options.rounds + 1):
         for ways, own in zip((alone, video), laps, strict=True):
@@ -116,12 +116,12 @@ def frame_after_frame(pipeline: Pipeline, video: Path) -> Way:
     return lambda: (pipeline.run(image, floor) for _ in range(100))
 
 
-def through_a_stream(pipeline: Pipeline, options: argparse.Namespace) -> Way:
-    floor = pipeline.spec.decode.score_threshold
+def through_a_stream(pipeline: Pipeline, count: int, options: argparse.Namespace) -> Way:
+    workers, floor = frames_at_once(options.threads), pipeline.spec.decode.score_threshold
+    planted = plant_people(pipeline.share(workers), count)
 
     def frames() -> Iterator[object]:
-        workers = frames_at_once(options.threads)
-        with ResultStream(options.video, lambda frame: pipeline.run(frame.image, floor), workers=workers) as results:
+        with ResultStream(options.video, lambda frame: planted.run(frame.image, floor), workers=workers) as results:
             yield from results
 
     return frames

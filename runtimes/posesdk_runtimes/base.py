@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Runtime", "Tensor", "TensorSpec"]
+__all__ = ["Runtime", "Tensor", "TensorSpec", "share"]
 
 Tensor = NDArray[Any]
 
@@ -45,3 +45,18 @@ class Runtime(Protocol):
     def close(self) -> None:
         """Frees the graph; further calls of `run` raise RuntimeFault. Closing twice is harmless."""
         ...
+
+
+@runtime_checkable
+class _Shareable(Protocol):
+    def share(self, runs: int) -> Runtime:
+        """The same graph with fewer threads for a run, for who runs it so many times at once."""
+        ...
+
+
+def share(runtime: Runtime, runs: int) -> Runtime:
+    """The same graph for so many runs at a time, each with its part of the threads where the backend can do that.
+
+    Closing either closes both.
+    """
+    return runtime.share(runs) if isinstance(runtime, _Shareable) else runtime

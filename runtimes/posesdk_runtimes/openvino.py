@@ -2,13 +2,14 @@
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from posesdk_runtimes.base import Tensor, TensorSpec
+from posesdk_runtimes.base import Runtime, Tensor, TensorSpec
 from posesdk_runtimes.errors import ArtifactError, DeviceUnavailableError, MissingDependencyError, RuntimeFault
 from posesdk_runtimes.feeds import check_feeds
 from posesdk_runtimes.openvino_forms import Forms
@@ -64,6 +65,7 @@ class OpenVINORuntime:
         forms = self._compile(core, model, target, precision, threads)
         compiled = forms.flexible.compiled
         self.precision = str(compiled.get_property("INFERENCE_PRECISION_HINT").to_string())
+        self._threads = int(compiled.get_property("INFERENCE_NUM_THREADS")) if target == "CPU" else 1
         self._require(precision)
         self._inputs = tuple(_spec(port, port.node.friendly_name) for port in compiled.inputs)
         self._outputs = tuple(_spec(port, port.node.friendly_name) for port in compiled.outputs)
@@ -83,6 +85,14 @@ class OpenVINORuntime:
 
     def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Every output by name."""
+        return self._run(feeds)
+
+    def share(self, runs: int) -> Runtime:
+        """This graph, for who runs it so many times at once: each run takes its part of the threads."""
+        part = max(1, self._threads // runs)
+        return self if part == self._threads else _Share(self, partial(self._run, threads=part))
+
+    def _run(self, feeds: Mapping[str, Tensor], threads: int = 0) -> dict[str, Tensor]:
         tensors = list(check_feeds(self._inputs, feeds).values())
         persons = len(tensors[0]) if self._of_persons else None
         if self._of_persons:
@@ -92,7 +102,7 @@ class OpenVINORuntime:
             if forms is None:
                 raise RuntimeFault(f"cannot run {self._path}: it has been closed; open it again")
             try:
-                values = forms.find(tensors).run(tensors)
+                values = forms.find(tensors, threads).run(tensors)
             except self._faults as error:
                 raise RuntimeFault(f"OpenVINO failed to run {self._path} on {self.device}: {error}") from error
         shown = (
@@ -124,12 +134,15 @@ class OpenVINORuntime:
 
     def _compile(self, core: Any, model: Any, target: str, precision: str, threads: int | None) -> Forms:
         settings: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
-        if threads and target == "CPU":
-            settings["INFERENCE_NUM_THREADS"] = threads
+
+        def compile_for(one: Any, share: int) -> Any:
+            count = (share or threads) if target == "CPU" else None
+            return core.compile_model(one, target, settings | ({"INFERENCE_NUM_THREADS": count} if count else {}))
+
         try:
             return Forms(
                 model,
-                lambda one: core.compile_model(one, target, settings),
+                compile_for,
                 most_fixed=most_fixed(model) if target == "CPU" else 0,
             )
         except self._faults as error:
@@ -137,6 +150,14 @@ class OpenVINORuntime:
             if target == "CPU":
                 raise ArtifactError(f"{message}; get or convert the model again") from error
             raise DeviceUnavailableError(f"{message}; use device 'cpu'") from error
+
+
+class _Share:
+    """A graph of which each run takes a part of the threads only."""
+
+    def __init__(self, whole: OpenVINORuntime, run: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]) -> None:
+        self.inputs, self.outputs = whole.inputs, whole.outputs
+        self.run, self.close = run, whole.close
 
 
 def _target(core: Any, device: str, path: Path) -> str:

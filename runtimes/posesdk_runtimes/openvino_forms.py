@@ -1,4 +1,8 @@
-"""The compiled forms of one OpenVINO graph: one for every shape, and one each for those that come often."""
+"""The compiled forms of one OpenVINO graph: one for every shape, and one each for those that come often.
+
+Where several runs at a time share the processors, as those of a stream do, a shape that comes often gets a form with
+fewer threads for them: runs with two threads each on two cores wait for one another, which takes processor time too.
+"""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -50,14 +54,16 @@ class Forms:
 
     The form for every shape is let go where all calls so far were of one shape, as those of a video: of a small trunk
     it holds 15 MiB. It is compiled again if another shape comes after all, and then stays.
+
+    `compile_model` is called with the number of threads for a run, 0 where it is to choose.
     """
 
-    def __init__(self, model: Any, compile_model: Callable[[Any], Any], *, most_fixed: int) -> None:
+    def __init__(self, model: Any, compile_model: Callable[[Any, int], Any], *, most_fixed: int) -> None:
         self._model, self._compile = model, compile_model
-        self._flexible: Form | None = Form(compile_model(model))
-        self._fixed: dict[Shapes, Form] = {}
+        self._flexible: Form | None = Form(compile_model(model, 0))
+        self._fixed: dict[tuple[int, Shapes], Form] = {}
         self._left = most_fixed if model.is_dynamic() else 0
-        self._calls: dict[Shapes, int] = {}
+        self._calls: dict[tuple[int, Shapes], int] = {}
         self._lock = threading.RLock()
 
     @property
@@ -65,29 +71,36 @@ class Forms:
         """The form for every shape."""
         with self._lock:
             if self._flexible is None:
-                self._flexible = Form(self._compile(self._model))
+                self._flexible = Form(self._compile(self._model, 0))
             return self._flexible
 
-    def find(self, tensors: Sequence[Tensor]) -> Form:
-        """The form for these inputs. Raises OpenVINO's RuntimeError for shapes that the graph cannot compute."""
+    def find(self, tensors: Sequence[Tensor], threads: int = 0) -> Form:
+        """The form for these inputs, of so many threads if there is one.
+
+        Raises OpenVINO's RuntimeError for shapes that the graph cannot compute.
+        """
         shapes = tuple(tensor.shape for tensor in tensors)
-        if (fixed := self._fixed.get(shapes)) is not None:
+        wanted = threads, shapes
+        if (fixed := self._fixed.get(wanted)) is not None:
             return fixed
         with self._lock:
-            if (fixed := self._fixed.get(shapes)) is not None:
+            if (fixed := self._fixed.get(wanted)) is not None:
                 return fixed
-            calls = self._calls.get(shapes, 0) + 1
+            calls = self._calls.get(wanted, 0) + 1
             model = self._reshaped(shapes) if calls in (1, OFTEN) else None
-            self._calls[shapes] = calls
+            self._calls[wanted] = calls
             if calls != OFTEN or not self._left:
-                return self.flexible
+                return self._of_any_threads(shapes) or self.flexible
             self._left -= 1
-            if len(self._calls) == 1:
+            if len({seen for _, seen in self._calls}) == 1:
                 self._flexible = None  # before the other is made, so that there is memory for one
-                self._fixed[shapes] = Form(self._compile(model))
-                return self._fixed[shapes]
-        self._fixed[shapes] = Form(self._compile(model))  # other threads go on meanwhile
-        return self._fixed[shapes]
+                self._fixed[wanted] = Form(self._compile(model, threads))
+                return self._fixed[wanted]
+        self._fixed[wanted] = Form(self._compile(model, threads))  # other threads go on meanwhile
+        return self._fixed[wanted]
+
+    def _of_any_threads(self, shapes: Shapes) -> Form | None:
+        return next((form for (_, own), form in tuple(self._fixed.items()) if own == shapes), None)
 
     def _reshaped(self, shapes: Shapes) -> Any:
         model = self._model.clone()

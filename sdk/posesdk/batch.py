@@ -27,8 +27,9 @@ class Batch:
 
     def __init__(self, detector: Detector, outputs: Sequence[Output], on_fault: OnFault, *, everyone: bool) -> None:
         self.frames = self.pictures = self.faults = 0
-        self._find = detector.detect_all if everyone else detector
         self._threshold, self._workers = detector.info.score_threshold, frames_at_once(detector.info.threads)
+        detector = detector.share(self._workers)
+        self._find = detector.detect_all if everyone else detector
         self._outputs, self._on_fault = outputs, on_fault
 
     def run(self, sources: Iterable[str], watch: Watch | None = None, stop: Callable[[], bool] | None = None) -> None:

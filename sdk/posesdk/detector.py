@@ -117,7 +117,8 @@ class Detector:
         has taken, two of a camera or network stream. `posesdk.streaming.ResultStream` says what happens to arrays,
         errors and a stream that is left. `timing` is that of a frame's own stages, on processors that frames share.
         """
-        stream = ResultStream(source, self, workers=frames_at_once(self._info.threads), on_fault=on_fault)
+        workers = frames_at_once(self._info.threads)
+        stream = ResultStream(source, self.share(workers), workers=workers, on_fault=on_fault)
         self._streams.add(stream)
         return stream
 
@@ -177,9 +178,21 @@ class Detector:
         check_counts(max_people=max_people)
         changes = _named(score_threshold=score_threshold, keypoint_threshold=keypoint_threshold, max_people=max_people)
         decode = self._pipeline.spec.decode.model_copy(update=changes)
+        return self._with(self._pipeline.adjusted(decode), replace(self._info, **changes))
+
+    def share(self, calls: int) -> "Detector":
+        """A detector on the same loaded graphs for who calls it from so many threads at once, as a stream does.
+
+        Each call takes its part of the processors, which saves what threads of several calls wait for one another;
+        with OpenVINO on a CPU, and for frame sizes that come often. Poses are the same. Closing either closes both.
+        """
+        check_counts(calls=calls)
+        return self._with(self._pipeline.share(calls), self._info)
+
+    def _with(self, pipeline: Pipeline, info: DetectorInfo) -> "Detector":
         other = object.__new__(Detector)
-        object.__setattr__(other, "_pipeline", self._pipeline.adjusted(decode))
-        object.__setattr__(other, "_info", replace(self._info, **changes))
+        object.__setattr__(other, "_pipeline", pipeline)
+        object.__setattr__(other, "_info", info)
         object.__setattr__(other, "_streams", self._streams)
         return other
 

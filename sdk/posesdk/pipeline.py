@@ -16,7 +16,7 @@ from posesdk.preprocess import Letterbox, make_letterbox
 from posesdk.spec import DecodeSpec, InputSpec, ModelSpec
 from posesdk.stopwatch import STAGES, Stopwatch
 from posesdk.variants import Candidate
-from posesdk_runtimes.base import Runtime, Tensor
+from posesdk_runtimes.base import Runtime, Tensor, share
 from posesdk_runtimes.errors import RuntimeFault
 from posesdk_runtimes.registry import open_runtime
 
@@ -107,6 +107,12 @@ class Pipeline:
     def adjusted(self, decode: DecodeSpec) -> "Pipeline":
         """The same graphs with other decode settings."""
         return replace(self, spec=self.spec.model_copy(update={"decode": decode}))
+
+    def share(self, runs: int) -> "Pipeline":
+        """The same graphs for so many frames at a time, each run with its part of the threads."""
+        return replace(
+            self, trunk=share(self.trunk, runs), adapt=None if self.adapt is None else share(self.adapt, runs)
+        )
 
     def close(self) -> None:
         """Frees both graphs."""

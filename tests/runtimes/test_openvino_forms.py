@@ -11,6 +11,7 @@ import pytest
 
 pytest.importorskip("openvino", reason="OpenVINO is not installed")
 
+from posesdk_runtimes.base import share
 from posesdk_runtimes.errors import RuntimeFault
 from posesdk_runtimes.openvino import OpenVINORuntime, shared_core
 from posesdk_runtimes.openvino_forms import OFTEN, Forms
@@ -26,9 +27,9 @@ def forms_of(graph: Path, *, most_fixed: int = MOST) -> tuple[Forms, list[Any]]:
     """Forms on one thread, and the shapes that were compiled so far."""
     core, made = shared_core(), []
 
-    def compile_model(model: Any) -> Any:
+    def compile_model(model: Any, threads: int) -> Any:
         made.append(tuple(map(str, model.inputs[0].get_partial_shape())))
-        settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+        settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads or 1}
         return core.compile_model(model, "CPU", settings)
 
     return Forms(core.read_model(graph), compile_model, most_fixed=most_fixed), made
@@ -134,3 +135,43 @@ def test_many_threads_get_what_one_gets(graph: Path) -> None:
     assert len(found) == 6 * OFTEN
     for values in found:
         np.testing.assert_array_equal(values, wanted)
+
+
+def test_runs_that_share_the_processors_get_a_form_of_fewer_threads(graph: Path) -> None:
+    asked: list[int] = []
+
+    def compile_model(model: Any, threads: int) -> Any:
+        asked.append(threads)
+        return shared_core().compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": threads or 2})
+
+    forms = Forms(shared_core().read_model(graph), compile_model, most_fixed=MOST)
+    alone = [forms.find([image()]) for _ in range(OFTEN)][-1]
+    beside = [forms.find([image()], 1) for _ in range(OFTEN)]
+    assert asked == [0, 0, 1]
+    assert set(beside[:-1]) == {alone}  # which serves until its own is there
+    assert forms.find([image()], 1) is beside[-1] is not alone
+    assert forms.find([image()]) is alone
+
+
+def test_a_shared_graph_gives_the_same_numbers_to_the_bit(graph: Path) -> None:
+    runtime = OpenVINORuntime(graph, threads=2)
+    shared = share(runtime, 2)
+    assert (shared.inputs, shared.outputs) == (runtime.inputs, runtime.outputs)
+    wanted = runtime.run({"image": image()})
+    for _ in range(OFTEN + 1):
+        for name, values in shared.run({"image": image()}).items():
+            np.testing.assert_array_equal(values, wanted[name])
+
+
+def test_one_thread_is_not_divided(graph: Path) -> None:
+    runtime = OpenVINORuntime(graph, threads=1)
+    assert share(runtime, 2) is runtime
+
+
+def test_closing_a_shared_graph_closes_the_whole(graph: Path) -> None:
+    runtime = OpenVINORuntime(graph, threads=2)
+    shared = share(runtime, 2)
+    shared.close()
+    for one in (runtime, shared):
+        with pytest.raises(RuntimeFault, match="closed"):
+            one.run({"image": image()})

@@ -114,6 +114,23 @@ def test_streams_side_by_side_do_not_mix(detector, video):
         assert_equal(streamed, alone)
 
 
+def test_frames_side_by_side_share_the_graphs_and_one_alone_has_them_to_itself(tiny_bundle, video, spots):
+    runs = []
+
+    class Shared(Watched):
+        def share(self, count):
+            return Watched(self.runtime, lambda number: runs.append(count))
+
+    with Detector(tiny_bundle, runtime="onnxruntime", threads=2) as detector:
+        trunk = Shared(detector._pipeline.trunk, lambda number: runs.append(1))
+        object.__setattr__(detector, "_pipeline", replace(detector._pipeline, trunk=trunk))
+        detector(spots([]))
+        for _ in detector.stream(video):
+            pass
+        Batch(detector, [], lambda fault: None, everyone=True).run([str(video)])
+    assert runs == [1] + [2] * (2 * COUNT)
+
+
 def test_a_slow_trunk_keeps_the_order(watched, video):
     detector, _ = watched(lambda number: time.sleep(0.02 * (number % 3 == 1)))
     with detector:
