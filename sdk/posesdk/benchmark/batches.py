@@ -8,7 +8,7 @@ import numpy as np
 from posesdk.benchmark.entries import Entry
 from posesdk.benchmark.frames import Frames
 from posesdk.benchmark.rounds import Budget, Lap, Rounds
-from posesdk.benchmark.tables import Table
+from posesdk.benchmark.tables import Table, number_of
 from posesdk.detector import Detector
 
 __all__ = ["BatchTimes"]
@@ -55,7 +55,7 @@ class BatchTimes:
                 rows.append((entry.name if position == 0 else "", str(size), *cells))
         headings = ("entry", "batch", "ms a frame", "frames/s", "speed-up")
         notes = (f"speed-up: over a batch of {self._sizes[0]} of the same entry, from paired rounds",)
-        return Table(f"Frames in batches, {len(self.rounds.laps)} rounds", headings, tuple(rows), notes)
+        return Table(f"Frames in batches, {number_of(len(self.rounds.laps), 'round')}", headings, tuple(rows), notes)
 
     def _figures(self, entry: int, position: int) -> dict[str, float]:
         first = entry * len(self._sizes)

@@ -5,6 +5,7 @@ from typing import Any
 
 from posesdk.benchmark.machine import Load, describe_machine, spans
 from posesdk.benchmark.report import Results
+from posesdk.benchmark.tables import number_of
 
 __all__ = ["condition_lines", "conditions_of"]
 
@@ -37,10 +38,9 @@ def condition_lines(results: Results, conditions: dict[str, Any]) -> Iterator[st
     versions = {"posesdk": machine["posesdk"], "Python": machine["python"], "numpy": machine["numpy"]}
     versions |= {"OpenCV": machine["opencv"], **machine["runtimes"]}
     yield f"system: {machine['system']}, {', '.join(f'{name} {version}' for name, version in versions.items())}"
-    frames = "1 frame" if source["frames"] == 1 else f"{source['frames']} frames"
     size = f"{source['width']}x{source['height']}"
     sizes = size if source["one_size"] else f"several sizes, the first {size}"
-    yield f"source: {source['name']}, {frames} of {sizes}; {_nets(results)}"
+    yield f"source: {source['name']}, {number_of(source['frames'], 'frame')} of {sizes}; {_nets(results)}"
     if load["disturbed"]:
         yield "WARNING: other programs were busy: trust ratios, not milliseconds, and measure again on a quiet machine"
 

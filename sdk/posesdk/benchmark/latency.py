@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from posesdk.benchmark.entries import Entry
 from posesdk.benchmark.frames import Frames
 from posesdk.benchmark.rounds import LEAST, SPREAD, Lap, Rounds
-from posesdk.benchmark.tables import Table
+from posesdk.benchmark.tables import Table, number_of
 from posesdk.detector import Detector
 from posesdk.draw import draw_poses
 
@@ -63,5 +63,5 @@ def stage_table(rounds: Rounds, entries: Sequence[Entry]) -> Table:
         found = [rounds.spread(index, name) for name in (*COLUMNS, TOTAL)]
         for part in SPREAD:
             rows.append((entry.name if part == LEAST else "", part, *(f"{one[part]:.2f}" for one in found)))
-    frames = "1 frame" if len(rounds.laps) == 1 else f"{len(rounds.laps)} frames"
+    frames = number_of(len(rounds.laps), "frame")
     return Table(f"Stages of a frame in ms, {frames} each", ("entry", "", *COLUMNS, TOTAL), tuple(rows), texts=2)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from posesdk.benchmark.entries import Entry
 from posesdk.benchmark.planted import plant_people
 from posesdk.benchmark.rounds import LEAST, Budget, Lap, Rounds
-from posesdk.benchmark.tables import NOTHING, Table
+from posesdk.benchmark.tables import NOTHING, Table, number_of
 from posesdk.pipeline import Pipeline
 
 __all__ = ["PeopleTimes"]
@@ -86,7 +86,11 @@ class PeopleTimes:
         )
         headings = ("entry", "", *numbers, "trunk", "one more", "of the trunk")
         return Table(
-            f"ms of a frame against people, {len(self.rounds.laps)} rounds", headings, tuple(rows), notes, texts=2
+            f"ms of a frame against people, {number_of(len(self.rounds.laps), 'round')}",
+            headings,
+            tuple(rows),
+            notes,
+            texts=2,
         )
 
     def _shortages(self) -> Iterator[str]:

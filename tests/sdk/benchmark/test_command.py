@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 import threading
@@ -229,17 +230,33 @@ def test_labels_without_people_are_refused(tiny_folder, tmp_path, labelled):
     assert "labels nobody" in done.stderr
 
 
-def test_on_a_terminal_the_table_is_drawn():
-    code = (
-        "from posesdk.benchmark.tables import Table, show_table\n"
-        "show_table(Table('title', ('entry', 'ms'), (('[a] one', '1.5'),), ('a note',)), err=False)"
-    )
+def on_a_terminal(table: str, columns: int) -> str:
+    """What a terminal so wide shows of a table, which is Python code."""
+    code = f"from posesdk.benchmark.tables import Table, show_table\nshow_table({table}, err=False)"
     leader, follower = pty.openpty()
-    subprocess.run([sys.executable, "-c", code], stdout=follower, check=True, env=_environment() | {"TERM": "xterm"})
+    environment = _environment() | {"TERM": "xterm", "COLUMNS": str(columns)}
+    subprocess.run([sys.executable, "-c", code], stdout=follower, check=True, env=environment)
     os.close(follower)
     drawn = os.read(leader, 65536).decode()
     os.close(leader)
+    return re.sub(r"\x1b\[[0-9;]*m", "", drawn)
+
+
+def test_on_a_terminal_the_table_is_drawn():
+    drawn = on_a_terminal("Table('title', ('entry', 'ms'), (('[a] one', '1.5'),), ('a note',))", 80)
     for words in ("title", "[a] one", "1.5", "a note"):
         assert words in drawn
     assert "|---" not in drawn.replace(" ", "")
     assert "│" in drawn or "┃" in drawn
+
+
+def test_on_a_narrow_terminal_every_figure_is_whole():
+    figures = [f"{number}.25 ({number}.5)" for number in range(10, 18)]
+    headings = ("entry", "", *(f"with {number} people" for number in range(8)))
+    table = f"Table('title', {headings}, (('a model of two words', 'least', *{figures}),), texts=2)"
+    lines = on_a_terminal(table, 60).splitlines()
+    assert max(map(len, lines)) <= 60
+    cells = [cell.strip() for line in lines for cell in line.split("│")]  # headings have other borders
+    assert [cell for cell in cells if "(" in cell] == figures
+    assert cells.count("least") > 1
+    assert "…" not in "".join(lines)
