@@ -11,17 +11,10 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from posesdk.below import Below, upsampling_matrix
 from posesdk.scratch import Scratch
 from posesdk.spec import STRIDE, AdaptationSpec, Frame
-from posesdk.windows import (
-    Places,
-    border_factor,
-    flatten_maps,
-    gaussian_axis,
-    gaussian_window,
-    reweighing_sigma,
-    upsampling_matrix,
-)
+from posesdk.windows import gaussian_axis, gaussian_window, reweighing_sigma
 
 __all__ = ["Patches", "blocks_of", "cut_patches"]
 
@@ -57,24 +50,19 @@ def blocks_of(adaptation: AdaptationSpec, side: int) -> int | None:
     return blocks if blocks + 1 < upsampling_matrix(adaptation.global_size).shape[1] else None
 
 
-def cut_patches(places: Places, heatmaps: FloatArray, adaptation: AdaptationSpec, frame: Frame, blocks: int) -> Patches:
+def cut_patches(below: Below, adaptation: AdaptationSpec, frame: Frame, blocks: int) -> Patches:
     """A patch of 4 pixels a block, and one more, around the largest cell of each reweighed window."""
-    size = adaptation.global_size
-    tables = _tables(size, reweighing_sigma(adaptation), blocks)
-    sides = np.array(heatmaps.shape[:0:-1])[:, None]  # (2, 1), along x and y
-    corner = places.points.T - np.float32(size // 2)
-    start, phase, fraction = _aligned(corner, sides, size)
-    cells = _cells_below(start, places, heatmaps, len(tables.bounds))
-    block, rest = _largest(cells, tables.bounds.take(phase, axis=1), blocks)
-    first = STRIDE * block - 1 - phase
-    steps = np.arange(STRIDE * blocks + 1)[:, None]
-    index = first[:, None] + (steps + MARGIN)  # (2, s, P)
+    tables = _tables(adaptation.global_size, reweighing_sigma(adaptation), blocks)
+    block, rest = _largest(below.cells, tables.bounds.take(below.phase, axis=1), blocks)
+    first = STRIDE * block - 1 - below.phase
+    around = first[:, None] + np.arange(STRIDE * blocks + 1)[:, None]  # (2, s, P)
+    index = around + MARGIN
     weights = _scratch.array("weights", (2, *index.shape))
     tables.weights.take(index, out=weights[0], mode="clip")  # else it is buffered
     if frame == "published":
-        weights[0] *= border_factor((corner + first)[:, None] + steps, sides[:, None])
-    np.multiply(weights[0], fraction[:, None], out=weights[1])
-    pixels = _pixels(_cells_around(cells, block, blocks), tables.matrix, weights)
+        weights[0] *= below.border_factor(around)
+    np.multiply(weights[0], below.fraction[:, None], out=weights[1])
+    pixels = _pixels(_cells_around(below.cells, block, blocks), tables.matrix, weights)
     if tables.kept is not None:
         pixels *= tables.kept[index[1][:, None], index[0]]
     return Patches(pixels, first, tables.inside.take(index), rest)
@@ -124,32 +112,8 @@ def _bounds(size: int, sigma: float | None, phase: int) -> FloatArray:
     near = np.maximum(weights[middles], SMALLEST_WEIGHT)
     ends = np.stack([parts[:-1], parts[1:]])  # (2, size, b)
     lack = weights * (ends / near).sum(axis=2)
-    return near * np.where(ends > 0, lack.max(axis=0)[:, None], 0).max(axis=(0, 1))
-
-
-def _aligned(corner: FloatArray, sides: IndexArray, size: int) -> tuple[IndexArray, IndexArray, FloatArray]:
-    """The cell below the first sample of a window along x and y, its pixel in it, and how far it is beyond that pixel.
-
-    Each (2, P). `corner` is where the sample lies; pixel 0 of a cell is the first one behind the cell's middle.
-    """
-    # A window that lies wholly outside sees the border cell alone, wherever it is.
-    place = corner.clip(-size - STRIDE, sides * STRIDE + STRIDE, dtype=np.float32) - np.float32(2)
-    cell = np.floor(place / np.float32(STRIDE))
-    place -= cell * np.float32(STRIDE)
-    phase = np.floor(place)
-    return cell.astype(np.intp), phase.astype(np.intp), place - phase
-
-
-def _cells_below(start: IndexArray, places: Places, heatmaps: FloatArray, count: int) -> FloatArray:
-    """The cells (b, b, P) below each window, rows first; `start` (2, P) is the first one along x and y."""
-    height, width = heatmaps.shape[1:]
-    flat, (map_step, row_step, column_step) = flatten_maps(heatmaps)
-    along = start[:, None] + np.arange(count)[:, None]  # (2, b, P)
-    columns = np.minimum(np.maximum(along[0], 0), width - 1) * column_step + places.channels * map_step
-    rows = np.minimum(np.maximum(along[1], 0), height - 1) * row_step
-    shape = (count, *rows.shape)
-    index = np.add(rows[:, None], columns, out=_scratch.array("index", shape, np.intp))
-    return flat.take(index, out=_scratch.array("cells", shape), mode="clip")
+    bounds: FloatArray = near * np.where(ends > 0, lack.max(axis=0)[:, None], 0).max(axis=(0, 1))
+    return bounds
 
 
 def _largest(cells: FloatArray, bounds: FloatArray, blocks: int) -> tuple[IndexArray, FloatArray]:
@@ -157,16 +121,19 @@ def _largest(cells: FloatArray, bounds: FloatArray, blocks: int) -> tuple[IndexA
 
     `bounds` (b, 2, P). Block i lies between cells i and i + 1.
     """
-    count = len(cells)
+    count, persons = len(cells), cells.shape[2]
     bounded = np.multiply(cells, bounds[:, None, 1], out=_scratch.array("bounded", cells.shape))
     bounded *= bounds[:, 0]
-    along = np.stack([bounded.max(axis=0), bounded.max(axis=1)])  # (2, b, P)
+    along = _scratch.array("along", (2, count, persons))
+    bounded.max(axis=0, out=along[0])
+    bounded.max(axis=1, out=along[1])
     # An odd number of blocks has one in its middle, an even number a cell.
     peaks = along if blocks % 2 == 0 else along[:, :-1] + along[:, 1:]
-    block = (peaks.argmax(axis=1) - blocks // 2).clip(0, count - blocks - 1)
+    block = np.minimum(np.maximum(peaks.argmax(axis=1) - blocks // 2, 0), count - blocks - 1)
     # What lies before the patch is made of cells up to that of its first block; behind it, from its last one's second.
     beside = (np.arange(-1, count - 1)[:, None] - block[:, None]).view(np.uintp) >= blocks - 1
-    return block, (along * beside).max(axis=(0, 1))
+    along *= beside
+    return block, along.reshape(2 * count, persons).max(axis=0)
 
 
 def _cells_around(cells: FloatArray, block: IndexArray, blocks: int) -> FloatArray:

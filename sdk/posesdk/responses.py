@@ -10,17 +10,18 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
+from posesdk.below import Below, cells_below
 from posesdk.patches import Patches, blocks_of, cut_patches
 from posesdk.scratch import Scratch
 from posesdk.spec import ModelSpec
-from posesdk.windows import Places, reweighed_windows_at
+from posesdk.windows import every_keypoint, windows_above
 
 __all__ = ["best_responses", "convolve_windows", "find_peaks"]
 
 FloatArray = NDArray[np.float32]
 IndexArray = NDArray[np.intp]
 
-WINDOWS_AT_ONCE = 170
+WINDOWS_AT_ONCE = 512
 """Windows worked on together: so many that the cost of a call of numpy hardly matters, few enough for the cache."""
 ROUNDING = 1.0001
 """More than the sums of a kernel's float32 products can differ by."""
@@ -54,38 +55,31 @@ def best_responses(
 
     `attraction` (N, K, n, n) at least 0. Where it is 0 everywhere the response is 0, too, and its place means nothing.
     """
-    places = Places.of_keypoints(poses)
+    points, channels = every_keypoint(poses)
     kernels = attraction.reshape(-1, *attraction.shape[2:])
-    indices, values = np.empty((len(kernels), 2), np.intp), np.empty((len(kernels), 2), np.float32)
-    for start in range(0, len(kernels), WINDOWS_AT_ONCE):
-        part = np.arange(start, min(start + WINDOWS_AT_ONCE, len(kernels)))
-        indices[part], values[part] = _best_of_part(places.take(part), heatmaps, kernels[part], spec)
+    indices, values = np.empty((len(points), 2), np.intp), np.empty((len(points), 2), np.float32)
+    for start in range(0, len(points), WINDOWS_AT_ONCE):
+        part = slice(start, start + WINDOWS_AT_ONCE)
+        below = cells_below(points[part], channels[part], heatmaps, spec.adaptation.global_size)
+        indices[part], values[part] = _best_of_part(below, kernels[part], spec)
     shape = (*poses.shape[:2], 2)
     return indices.reshape(shape), values.reshape(shape)
 
 
-def _best_of_part(
-    places: Places, heatmaps: FloatArray, kernels: FloatArray, spec: ModelSpec
-) -> tuple[IndexArray, FloatArray]:
+def _best_of_part(below: Below, kernels: FloatArray, spec: ModelSpec) -> tuple[IndexArray, FloatArray]:
     """(P, 2)."""
     adaptation = spec.adaptation
     # Three kernels wide: holds 2 of 3 best ones of trained models together with the proof.
     blocks = blocks_of(adaptation, 3 * adaptation.local_size)
     if blocks is None:
-        return _best_of_windows(places, heatmaps, kernels, spec)
-    patches = cut_patches(places, heatmaps, adaptation, spec.frame, blocks)
+        return find_peaks(convolve_windows(windows_above(below, adaptation, spec.frame), kernels))
+    patches = cut_patches(below, adaptation, spec.frame, blocks)
     indices, values, proven = _best_of_patches(patches, kernels, adaptation.global_size)
     missed = np.flatnonzero(~proven)
     if len(missed):
-        indices[missed], values[missed] = _best_of_windows(places.take(missed), heatmaps, kernels[missed], spec)
+        windows = windows_above(below.take(missed), adaptation, spec.frame)
+        indices[missed], values[missed] = find_peaks(convolve_windows(windows, kernels[missed]))
     return indices, values
-
-
-def _best_of_windows(
-    places: Places, heatmaps: FloatArray, kernels: FloatArray, spec: ModelSpec
-) -> tuple[IndexArray, FloatArray]:
-    windows = reweighed_windows_at(places, heatmaps, spec.adaptation, spec.frame)
-    return find_peaks(convolve_windows(windows, kernels))
 
 
 def _best_of_patches(
@@ -107,7 +101,9 @@ def _best_of_patches(
     # Pixels that only responses of the tile cover are hidden, for the others decide what responses elsewhere may be.
     covered = slice(size - 1, tile)
     patches.pixels[covered, covered] = -np.inf
-    rest = np.maximum(patches.pixels.max(axis=(0, 1)), patches.rest)
+    side = len(patches.pixels)
+    ring = patches.pixels.reshape(side, side * count).max(axis=0).reshape(side, count).max(axis=0)
+    rest = np.maximum(ring, patches.rest)
     sums = flipped.sum(axis=0)
     proven = (values[:, 1] > sums * rest * np.float32(ROUNDING)) & (values[:, 1] > 0) | (sums == 0)
     y, x = np.divmod(indices, tile)
@@ -134,10 +130,12 @@ def _responses(pixels: FloatArray, kernels: FloatArray) -> FloatArray:
 
 def _two_largest(rows: FloatArray) -> tuple[IndexArray, FloatArray]:
     """Indices and values (P, 2) of the two largest of each of P rows, the first of equal ones; changes them."""
-    every = np.arange(len(rows))
-    best = rows.argmax(axis=1)
-    best_values = rows[every, best]
+    every, indices = np.arange(len(rows)), np.empty((len(rows), 2), np.intp)
+    values = np.empty_like(indices, rows.dtype)
+    rows.argmax(axis=1, out=indices[:, 0])
+    values[:, 0] = rows[every, indices[:, 0]]
     if rows.shape[1] > 1:
-        rows[every, best] = -np.inf
-    second = rows.argmax(axis=1)
-    return np.stack([best, second], axis=1), np.stack([best_values, rows[every, second]], axis=1)
+        rows[every, indices[:, 0]] = -np.inf
+    rows.argmax(axis=1, out=indices[:, 1])
+    values[:, 1] = rows[every, indices[:, 1]]
+    return indices, values

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
+from posesdk.below import Below, cells_below
 from posesdk.patches import Patches, blocks_of, cut_patches
 from posesdk.spec import AdaptationSpec
-from posesdk.windows import Places, reweighed_windows_at
+from posesdk.windows import windows_above
 
 MAPS, HEIGHT, WIDTH = 3, 24, 30
 FRAMES = ("published", "consistent")
@@ -15,11 +16,11 @@ def _adaptation(size: int, sigma: float | None) -> AdaptationSpec:
     return AdaptationSpec(local_size=3, global_size=size, reweigh_sigma=sigma)
 
 
-def _places(rng: np.random.Generator, count: int) -> Places:
-    """All over a picture, as far as 60 px beyond it, in part at whole pixels."""
+def _below(rng: np.random.Generator, maps: np.ndarray, size: int, count: int) -> Below:
+    """Windows all over a picture, as far as 60 px beyond it, in part at whole pixels."""
     points = rng.uniform(-60, [4 * WIDTH + 60, 4 * HEIGHT + 60], (count, 2)).astype(np.float32)
     points[::3] = np.floor(points[::3])
-    return Places(points, rng.integers(0, MAPS, count))
+    return cells_below(points, rng.integers(0, MAPS, count), maps, size)
 
 
 def _maps(rng: np.random.Generator, kind: str) -> np.ndarray:
@@ -51,11 +52,11 @@ def _beside(patches: Patches, windows: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(("size", "blocks"), [(33, 4), (33, 3), (35, 6), (97, 9)])
 def test_patches_are_cut_from_the_windows(size: int, blocks: int, sigma: float | None, frame: str) -> None:
     rng = np.random.default_rng(size + blocks)
-    adaptation, places = _adaptation(size, sigma), _places(rng, 60)
+    adaptation = _adaptation(size, sigma)
     for kind in ("noise", "both signs", "smooth"):
-        maps = _maps(rng, kind)
-        patches = cut_patches(places, maps, adaptation, frame, blocks)
-        windows = reweighed_windows_at(places, maps, adaptation, frame)
+        below = _below(rng, _maps(rng, kind), size, 60)
+        patches = cut_patches(below, adaptation, frame, blocks)
+        windows = windows_above(below, adaptation, frame)
         side = 4 * blocks + 1
         padded = np.pad(windows, ((0, 0), (side, side), (side, side)))
         valid = np.pad(np.ones((size, size)), side)
@@ -73,19 +74,18 @@ def test_patches_are_cut_from_the_windows(size: int, blocks: int, sigma: float |
 def test_no_pixel_beside_a_patch_is_above_the_rest(kind: str, sigma: float | None, frame: str) -> None:
     rng = np.random.default_rng(1)
     for size, blocks in ((33, 4), (35, 5), (61, 7)):
-        maps, adaptation, places = _maps(rng, kind), _adaptation(size, sigma), _places(rng, 200)
-        patches = cut_patches(places, maps, adaptation, frame, blocks)
-        most = _beside(patches, reweighed_windows_at(places, maps, adaptation, frame)).max(axis=(1, 2))
+        adaptation, below = _adaptation(size, sigma), _below(rng, _maps(rng, kind), size, 200)
+        patches = cut_patches(below, adaptation, frame, blocks)
+        most = _beside(patches, windows_above(below, adaptation, frame)).max(axis=(1, 2))
         assert (most <= patches.rest * 1.00001).all()
 
 
 def test_the_rest_of_smooth_maps_is_nearly_what_is_there() -> None:
     rng = np.random.default_rng(2)
-    adaptation, maps = _adaptation(33, 16.0), _maps(rng, "smooth")
     points = rng.uniform(0, [4 * WIDTH, 4 * HEIGHT], (200, 2)).astype(np.float32)
-    places = Places(points, np.full(200, 2))
-    patches = cut_patches(places, maps, adaptation, "consistent", 4)
-    most = _beside(patches, reweighed_windows_at(places, maps, adaptation, "consistent")).max(axis=(1, 2))
+    adaptation, below = _adaptation(33, 16.0), cells_below(points, np.full(200, 2), _maps(rng, "smooth"), 33)
+    patches = cut_patches(below, adaptation, "consistent", 4)
+    most = _beside(patches, windows_above(below, adaptation, "consistent")).max(axis=(1, 2))
     seen = most > 0.1
     assert seen.sum() > 50
     assert np.median(patches.rest[seen] / most[seen]) < 1.35
@@ -95,9 +95,10 @@ def test_the_largest_pixel_is_in_the_middle_of_its_patch() -> None:
     maps = np.zeros((1, HEIGHT, WIDTH), np.float32)
     maps[0, 10:12, 14:16] = 1  # largest from 4 * 14 + 1.5 to 4 * 15 + 1.5
     rng = np.random.default_rng(3)
-    places = Places(rng.uniform([52, 36], [66, 50], (50, 2)).astype(np.float32), np.zeros(50, np.intp))
+    points = rng.uniform([52, 36], [66, 50], (50, 2)).astype(np.float32)
+    below = cells_below(points, np.zeros(50, np.intp), maps, 49)
     for blocks in (4, 5):
-        patches = cut_patches(places, maps, _adaptation(49, None), "consistent", blocks)
+        patches = cut_patches(below, _adaptation(49, None), "consistent", blocks)
         flat = patches.pixels.reshape(-1, 50)
         assert (flat.max(axis=0) > 0.99).all()
         ys, xs = np.divmod(flat.argmax(axis=0), 4 * blocks + 1)
