@@ -10,7 +10,7 @@ from posesdk.terminal import USAGE, reporting, show_error
 
 __all__ = ["benchmark"]
 
-MOST_PEOPLE, MOST_FRAMES = 1000, 256
+MOST_PEOPLE, MOST_TOGETHER = 1000, 256
 """That may be asked for at once: beyond them memory ends before anything is learnt."""
 MOST_SECONDS = 86400
 """A day."""
@@ -89,7 +89,7 @@ def benchmark(
                     Selection(**names, threads=threads),
                     source=source[0] if source else None,
                     people=parse_counts(people, "--people", 0, MOST_PEOPLE),
-                    batch=parse_counts(batch, "--batch", 1, MOST_FRAMES),
+                    batch=parse_counts(batch, "--batch", 1, MOST_TOGETHER),
                     sustained=parse_sustained(sustained),
                     labelled=None if evaluate is None else Labelled(evaluate, images, limit),
                     budget=Budget(seconds, rounds),
