@@ -17,8 +17,8 @@ from posesdk.bundle import open_bundle
 from posesdk.commands import app as device_app
 from posesdk.detector import Detector
 from posesdk.selftest import run_selftest
-from posesdk_converters.cli import app as convert_app
-from posesdk_training.cli import app as training_app
+from posesdk_converters.program import app as convert_app
+from posesdk_training.program import app as training_app
 
 NAMES = ("Snout", "L_Paw", "R_Paw", "Tail.L", "Tail.R")
 SIZE = 96

@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 
@@ -16,13 +16,14 @@ INTERRUPTED = 130
 """Exit code."""
 
 
-def end_at_once() -> None:
+def end_at_once(*names: str) -> None:
     """Lets each of these signals end the process with one line and exit code 130, until `end_in_order` is called.
 
     For the time in which a program loads its libraries and has nothing to leave whole: KeyboardInterrupt within an
-    import shows where that was, or gets lost. Unless the process was told to ignore the signal (nohup).
+    import shows where that was, or gets lost. Only those with these `names`, where some are given. Unless the process
+    was told to ignore the signal (nohup).
     """
-    for number in _numbers():
+    for number in _numbers(names or NAMES):
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, _end)
 
@@ -96,5 +97,5 @@ def _end(number: int, frame: FrameType | None) -> None:
     os._exit(INTERRUPTED)
 
 
-def _numbers() -> list[int]:
-    return [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
+def _numbers(names: Sequence[str] = NAMES) -> list[int]:
+    return [getattr(signal, name) for name in names if hasattr(signal, name)]

@@ -12,7 +12,7 @@ from posesdk.detector import Detector
 from posesdk.selftest import run_selftest
 from posesdk.spec import STRIDE
 from posesdk_converters import portable
-from posesdk_converters.cli import app
+from posesdk_converters.program import app
 from posesdk_converters.verification import parity
 from posesdk_training.checkpoint import load_checkpoint, save_checkpoint
 

@@ -18,7 +18,7 @@ from posesdk.variants import select_variant
 from posesdk.verify import Gate
 from posesdk_converters import package, portable, targets
 from posesdk_converters.calibration import FEWEST_IMAGES, read_calibration
-from posesdk_converters.cli import app
+from posesdk_converters.program import app
 from posesdk_converters.request import Request, planned
 from posesdk_converters.verification.sensitivity import layers_of
 from posesdk_runtimes.errors import SourceError

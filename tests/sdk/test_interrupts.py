@@ -70,7 +70,7 @@ def test_a_thread_of_its_own_may_use_the_block():
 
 BEGUN = """
 import os, signal, sys
-from posesdk.cli import main
+from {program} import main
 
 class Finder:
     def find_spec(self, name, path=None, target=None):
@@ -78,16 +78,21 @@ class Finder:
             os.kill(os.getpid(), {number:d})
 
 sys.meta_path.insert(0, Finder())
-sys.argv = ["posesdk", "info"]
+sys.argv = ["program", "info" if "{program}" == "posesdk.cli" else "--help"]
 main()
 """
-"""The command, and a signal while it loads a module."""
+"""A command, and a signal while it loads a module."""
+COMMANDS = {
+    "posesdk.cli": ["logging", "typer", "posesdk.commands", "pydantic", "posesdk.bundle"],
+    "posesdk_converters.cli": ["logging", "typer", "posesdk_converters.program"],
+    "posesdk_training.cli": ["typer", "posesdk_training.program"],
+}
 
 
-@pytest.mark.parametrize("module", ["logging", "typer", "posesdk.commands", "pydantic", "posesdk.bundle"])
-def test_ctrl_c_while_the_command_loads_is_one_line(module):
+@pytest.mark.parametrize(("program", "module"), [(one, name) for one, names in COMMANDS.items() for name in names])
+def test_ctrl_c_while_a_command_loads_is_one_line(program, module):
     done = subprocess.run(
-        [sys.executable, "-c", BEGUN.format(module=module, number=signal.SIGINT)],
+        [sys.executable, "-c", BEGUN.format(program=program, module=module, number=signal.SIGINT)],
         capture_output=True,
         text=True,
         check=False,
@@ -96,13 +101,13 @@ def test_ctrl_c_while_the_command_loads_is_one_line(module):
 
 
 def test_a_stop_while_the_command_loads_is_told_as_ctrl_c_is():
-    code = BEGUN.format(module="typer", number=signal.SIGTERM)
+    code = BEGUN.format(program="posesdk.cli", module="typer", number=signal.SIGTERM)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (130, "posesdk: interrupted\n")
 
 
 def test_nobody_needs_to_read_that_the_command_was_interrupted():
-    code = BEGUN.format(module="typer", number=signal.SIGINT)
+    code = BEGUN.format(program="posesdk.cli", module="typer", number=signal.SIGINT)
     shell = shlex.join([sys.executable, "-c", code]) + " 2>&-"
     assert subprocess.run(shell, shell=True, check=False).returncode == 130
 

@@ -14,6 +14,7 @@ from posesdk.batch import Batch
 from posesdk.detector import Detector
 from posesdk.sources import open_source
 from posesdk.streaming import READ_AHEAD
+from posesdk.video import FrameStream
 from posesdk_runtimes.errors import RuntimeFault, SourceError
 
 BOTH = ("onnxruntime", "openvino")
@@ -114,21 +115,26 @@ def test_streams_side_by_side_do_not_mix(detector, video):
         assert_equal(streamed, alone)
 
 
-def test_frames_side_by_side_share_the_graphs_and_one_alone_has_them_to_itself(tiny_bundle, video, spots):
+@pytest.mark.parametrize(("live", "count"), [(False, 2), (True, 1)])
+def test_frames_side_by_side_share_the_graphs_and_others_have_them_whole(tiny_bundle, video, monkeypatch, live, count):
     runs = []
 
     class Shared(Watched):
         def share(self, count):
             return Watched(self.runtime, lambda number: runs.append(count))
 
+    def opened(source, on_fault):
+        return FrameStream("clip", iter(open_source(source)), live=live)
+
+    monkeypatch.setattr("posesdk.streaming.open_source", opened)
     with Detector(tiny_bundle, runtime="onnxruntime", threads=2) as detector:
         trunk = Shared(detector._pipeline.trunk, lambda number: runs.append(1))
         object.__setattr__(detector, "_pipeline", replace(detector._pipeline, trunk=trunk))
-        detector(spots([]))
+        detector(next(iter(open_source(video))))
         for _ in detector.stream(video):
             pass
         Batch(detector, [], lambda fault: None, everyone=True).run([str(video)])
-    assert runs == [1] + [2] * (2 * COUNT)
+    assert runs == [1] + [count] * (2 * COUNT)
 
 
 def test_a_slow_trunk_keeps_the_order(watched, video):

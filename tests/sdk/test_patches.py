@@ -17,9 +17,10 @@ def _adaptation(size: int, sigma: float | None) -> AdaptationSpec:
 
 
 def _below(rng: np.random.Generator, maps: np.ndarray, size: int, count: int) -> Below:
-    """Windows all over a picture, as far as 60 px beyond it, in part at whole pixels."""
+    """Windows all over a picture, as far as 60 px beyond it, in part at whole pixels or just before."""
     points = rng.uniform(-60, [4 * WIDTH + 60, 4 * HEIGHT + 60], (count, 2)).astype(np.float32)
     points[::3] = np.floor(points[::3])
+    points[1::3] = np.nextafter(np.floor(points[1::3]), np.float32(-1e9))
     return cells_below(points, rng.integers(0, MAPS, count), maps, size)
 
 

@@ -139,6 +139,14 @@ def test_a_few_frames_are_read_ahead_and_no_more(is_live, ahead, monkeypatch):
             assert settled(lambda: images.taken) == given + ahead
 
 
+@pytest.mark.parametrize("is_live", [False, True])
+def test_frames_of_a_live_source_may_go_another_way(is_live, monkeypatch):
+    if is_live:
+        monkeypatch.setattr("posesdk.streaming.open_source", lambda images, on_fault: live(images))
+    results = ResultStream(Images(length=5), lambda frame: ("file", value_of(frame)), live_work=lambda _: ("live", 0))
+    assert list(results) == ([("live", 0)] * 5 if is_live else [("file", value) for value in range(5)])
+
+
 def test_bad_frames_are_not_read_ahead_without_bound_either(tmp_path):
     told = []
 

@@ -13,8 +13,8 @@ import yaml
 from typer.testing import CliRunner
 
 from posesdk_training.checkpoint import load_checkpoint
-from posesdk_training.cli import app
 from posesdk_training.data.batches import Batch
+from posesdk_training.program import app
 from posesdk_training.run.train_step import Stepper
 
 ROOTS = [str(Path(__file__).parents[2] / name) for name in ("runtimes", "sdk", "training")]

@@ -11,9 +11,9 @@ from posesdk import BundleError
 from posesdk.dual_centers import LEVELS, level_channels
 from posesdk.pipeline import Pipeline
 from posesdk.spec import PoseNetsSpec
-from posesdk_training.cli import app
 from posesdk_training.evaluated_model import open_model
 from posesdk_training.evaluation.predict import read_stored
+from posesdk_training.program import app
 
 LADDER = ("none", "confidence", "similarity", "all")
 """Table 6 from two centers on, the networks coming in one by one."""

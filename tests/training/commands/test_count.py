@@ -6,11 +6,11 @@ from torch import nn
 from typer.testing import CliRunner
 
 from posesdk.spec import HeadSpec, HRNetSpec
-from posesdk_training.cli import app
 from posesdk_training.models import build
 from posesdk_training.models.adaptive_head import AdaptiveOffsets
 from posesdk_training.models.build import preset
 from posesdk_training.models.cost import ModelCost, model_cost, multiplications
+from posesdk_training.program import app
 
 STEMS = 2 * (3 * 64 * 9 + 2 * 64) + 3 * (64 * 64 * 9 + 2 * 64)
 """Parameters of the 8x and 2x stems at paper size: convolutions and norms, by hand."""

@@ -7,11 +7,11 @@ from typer.testing import CliRunner
 
 from posesdk.manifest import Accuracy
 from posesdk.skeleton import COCO_17
-from posesdk_training.cli import app
 from posesdk_training.evaluated_model import EvaluatedModel, open_model
 from posesdk_training.evaluation.ground_truth import load_ground_truth
 from posesdk_training.evaluation.keypoints import STATS
 from posesdk_training.evaluation.predict import predict
+from posesdk_training.program import app
 
 
 @pytest.fixture(scope="module")

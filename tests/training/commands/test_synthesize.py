@@ -1,7 +1,7 @@
 import pytest
 from typer.testing import CliRunner
 
-from posesdk_training.cli import app
+from posesdk_training.program import app
 
 
 @pytest.mark.parametrize("people", ["0", "5-2", "many", "1-99"])

@@ -17,7 +17,6 @@ from typer.testing import CliRunner
 
 from posesdk.skeleton import COCO_17
 from posesdk_runtimes.errors import DataError
-from posesdk_training.cli import app
 from posesdk_training.data.batches import Place, SampleKey, StepSampler, collate
 from posesdk_training.data.coco import load_keypoint_set
 from posesdk_training.data.dataset import KeypointDataset
@@ -26,6 +25,7 @@ from posesdk_training.data.shard_index import INDEX_FILE, find_shards
 from posesdk_training.data.shard_sample import Resize, scale_annotation
 from posesdk_training.data.shard_writer import ShardSettings, write_shards
 from posesdk_training.data.shards import Reader, ShardStream
+from posesdk_training.program import app
 from posesdk_training.settings.data import DatasetConfig
 from posesdk_training.train import fit
 from posesdk_training.trials.dry_run_report import _streamed

@@ -8,7 +8,6 @@ from typer.testing import CliRunner
 
 from posesdk_runtimes.errors import DataError
 from posesdk_training.checkpoint import load_checkpoint, save_checkpoint
-from posesdk_training.cli import app
 from posesdk_training.evaluated_model import open_model
 from posesdk_training.evaluation.calibrate import (
     best_threshold,
@@ -21,6 +20,7 @@ from posesdk_training.evaluation.false_positives import FalsePositives
 from posesdk_training.evaluation.ground_truth import load_ground_truth
 from posesdk_training.evaluation.predict import predict
 from posesdk_training.models.build import build_model
+from posesdk_training.program import app
 
 
 def brute_best(scores, right, total):

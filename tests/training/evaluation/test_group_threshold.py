@@ -14,12 +14,12 @@ from posesdk.dual_centers import pose_context
 from posesdk.preprocess import make_letterbox
 from posesdk_runtimes.errors import DataError
 from posesdk_training.checkpoint import load_checkpoint, save_checkpoint
-from posesdk_training.cli import app
 from posesdk_training.evaluated_model import open_model
 from posesdk_training.evaluation.calibrate import choose_thresholds, with_group_threshold
 from posesdk_training.evaluation.ground_truth import load_ground_truth
 from posesdk_training.evaluation.group_threshold import Pairs, choose_group_threshold, collect_pairs
 from posesdk_training.evaluation.predict import predict, read_stored
+from posesdk_training.program import app
 
 AREA = 3000.0
 SOURCE = Path("held_out.json")

@@ -9,10 +9,10 @@ from typer.testing import CliRunner
 
 from posesdk.spec import EdgeBackboneSpec, ModelSpec
 from posesdk_training.checkpoint import Checkpoint, load_checkpoint, load_weights
-from posesdk_training.cli import app
 from posesdk_training.models.build import build_model, logocap_small_spec
 from posesdk_training.models.logocap import LogoCap
 from posesdk_training.models.widen import widen
+from posesdk_training.program import app
 
 DEFAULT_MODEL = Path(__file__).resolve().parents[3] / "sdk" / "posesdk" / "models" / "default.safetensors"
 

@@ -4,7 +4,7 @@ import pytest
 from typer.testing import CliRunner
 
 from posesdk_runtimes.errors import DataError
-from posesdk_training.cli import app
+from posesdk_training.program import app
 from posesdk_training.report.card import filled_card, new_card, store_report, stored_reports
 
 FULL = {"stats": {"AP": 0.25, "AR": 0.5}, "conditions": {"model": "m", "flip_test": False}}

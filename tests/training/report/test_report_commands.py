@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from posesdk_training.cli import app
+from posesdk_training.program import app
 
 
 def run(*words):

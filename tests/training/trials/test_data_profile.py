@@ -6,11 +6,11 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from posesdk_training.cli import app
 from posesdk_training.data.batches import SampleKey
 from posesdk_training.data.dataset import KeypointDataset
 from posesdk_training.data.shard_writer import ShardSettings, write_shards
 from posesdk_training.data.stage_clock import StageClock
+from posesdk_training.program import app
 from posesdk_training.settings.data import DatasetConfig
 from posesdk_training.trials.data_profile import MIXTURE, STAGES, DataProfile, LoadingCost, profile_data
 

@@ -10,11 +10,11 @@ import yaml
 from torch import nn
 from typer.testing import CliRunner
 
-from posesdk_training.cli import app
 from posesdk_training.data.coco import load_keypoint_set
 from posesdk_training.data.resident.pack import write_packs
 from posesdk_training.models.build import build_model
 from posesdk_training.models.cost import trunk_gmac
+from posesdk_training.program import app
 from posesdk_training.trials.dry_run import dry_run
 
 TinySet = tuple[Path, Path]

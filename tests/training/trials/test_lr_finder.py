@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from posesdk_runtimes.errors import DataError
-from posesdk_training.cli import app
+from posesdk_training.program import app
 from posesdk_training.trials.lr_finder import RangeTest, range_test, smooth, suggest
 from posesdk_training.trials.lr_plot import curve_picture
 

@@ -8,10 +8,10 @@ from typer.testing import CliRunner
 
 from posesdk.skeleton import COCO_17
 from posesdk_runtimes.errors import DataError
-from posesdk_training.cli import app
 from posesdk_training.data.coco import load_keypoint_set
 from posesdk_training.data.resident.pack import MIB, read_packs, write_packs
 from posesdk_training.data.resident.source import resident_batches
+from posesdk_training.program import app
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools
 
