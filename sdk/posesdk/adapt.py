@@ -23,6 +23,7 @@ IndexArray = NDArray[np.intp]
 
 PEAK_WEIGHT = 0.75
 """Share of the best pixel; the second best has the rest."""
+_SHARES = np.array([PEAK_WEIGHT, 1 - PEAK_WEIGHT], np.float32)
 
 
 def uses_attraction(spec: ModelSpec) -> bool:
@@ -69,13 +70,12 @@ def _adapt(
         assert attraction is not None
         return _best_of_mesh(poses, attraction, spec)
     if attraction is None:
-        indices, values = find_peaks(reweighed_windows(poses, heatmaps, adaptation, spec.frame))
+        indices, values = find_peaks(reweighed_windows(poses, heatmaps, adaptation, spec.frame))  # (N, K, 2) each
+        places = np.stack(np.divmod(indices, adaptation.global_size)[::-1])
     else:
-        indices, values = best_responses(poses, heatmaps, attraction, spec)  # (N, K, 2) each
-    ys, xs = np.divmod(indices, adaptation.global_size)
-    weights = np.array([PEAK_WEIGHT, 1 - PEAK_WEIGHT], np.float32)
-    shift = np.stack([xs @ weights, ys @ weights], axis=-1) - np.float32(adaptation.global_size // 2)
-    refined, value = poses + shift.astype(np.float32), values @ weights
+        places, values = best_responses(poses, heatmaps, attraction, spec)
+    shift = (places @ _SHARES - adaptation.global_size // 2).transpose(1, 2, 0)
+    refined, value = poses + shift.astype(np.float32), values @ _SHARES
     if attraction is None:
         return refined, value
     return _keep_unanswered(poses, refined, attraction), value
@@ -92,8 +92,9 @@ def _best_of_mesh(poses: FloatArray, attraction: FloatArray, spec: ModelSpec) ->
 
 def _keep_unanswered(poses: FloatArray, refined: FloatArray, attraction: FloatArray) -> FloatArray:
     """The refined keypoints, the initial ones where the attraction map is 0 everywhere and every place is as good."""
-    answered = attraction.max(axis=(-2, -1), keepdims=True)[..., 0] > 0
-    return np.where(answered, refined, poses)
+    flat = attraction.reshape(*attraction.shape[:2], attraction.shape[2] * attraction.shape[3])
+    answered = flat @ np.ones(flat.shape[2], np.float32) > 0
+    return np.where(answered[..., None], refined, poses)
 
 
 class LocalGlobalAdaptation:

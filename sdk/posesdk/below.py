@@ -54,18 +54,42 @@ def cells_below(points: FloatArray, channels: IndexArray, heatmaps: FloatArray, 
 
     `heatmaps` (C, h, w); what lies beyond their border is as the border.
     """
-    sides = np.array(heatmaps.shape[:0:-1])[:, None]  # (2, 1), along x and y
+    room = _room(heatmaps.shape[1:], size)
     corner = np.ascontiguousarray(points.T) - np.float32(size // 2)
-    # A window that lies wholly outside sees the border cell alone, wherever it is.
-    place = np.minimum(np.maximum(corner, np.float32(-size - STRIDE)), (sides * STRIDE + STRIDE).astype(np.float32))
     # Pixel p lies above cell floor((p - 1.5)/4), which for whole p is floor((p - 2)/4).
-    place -= np.float32(2)
-    start = np.floor(place / np.float32(STRIDE))
-    place -= start * np.float32(STRIDE)
-    phase = np.floor(place)
-    place -= phase
-    cells = _cells(start.astype(np.intp), channels, heatmaps, upsampling_matrix(size).shape[1])
-    return Below(cells, corner, phase.astype(np.intp), place, sides)
+    place = corner - np.float32(2)
+    np.minimum(np.maximum(place, room.lowest, out=place), room.highest, out=place)
+    pixel = np.floor(place)
+    start, phase = np.divmod(pixel.astype(np.intp), STRIDE)
+    return Below(_cells(start, channels, heatmaps, room), corner, phase, place - pixel, room.sides)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Room:
+    """Where windows of a size may be in maps of a size.
+
+    `sides` (2, 1) of the maps in cells, along x and y, and `last` (2, 1, 1) their last cells. A window whose corner is
+    `lowest` px or less, or (2, 1) `highest` or more, lies wholly outside: it sees the border cell alone, wherever it
+    is. `steps` (b, 1) from the first cell below a window to all b of them.
+    """
+
+    sides: IndexArray
+    last: IndexArray
+    lowest: np.float32
+    highest: FloatArray
+    steps: IndexArray
+
+
+@lru_cache(maxsize=16)
+def _room(sides: tuple[int, int], size: int) -> _Room:
+    along = np.array(sides[::-1])[:, None]
+    return _Room(
+        along,
+        along[..., None] - 1,
+        np.float32(-size - 2 * STRIDE),
+        (along * STRIDE + STRIDE).astype(np.float32),
+        np.arange(upsampling_matrix(size).shape[1])[:, None],
+    )
 
 
 @lru_cache(maxsize=8)
@@ -80,28 +104,28 @@ def upsampling_matrix(size: int) -> FloatArray:
     return matrix
 
 
-def _cells(start: IndexArray, channels: IndexArray, heatmaps: FloatArray, count: int) -> FloatArray:
+def _cells(start: IndexArray, channels: IndexArray, heatmaps: FloatArray, room: _Room) -> FloatArray:
     """(b, b, P) from the cells `start` (2, P) on."""
-    flat, (map_step, *steps) = _flattened(heatmaps)
-    last = np.array(heatmaps.shape[:0:-1])[:, None, None] - 1
-    along = start[:, None] + np.arange(count)[:, None]  # (2, b, P)
-    np.minimum(np.maximum(along, 0, out=along), last, out=along)
-    along *= np.array(steps[::-1])[:, None, None]
+    order, map_step, steps = _memory_order(heatmaps.shape, heatmaps.strides)
+    flat = np.asarray(heatmaps.transpose(order).reshape(-1), np.float32)
+    along = start[:, None] + room.steps  # (2, b, P)
+    np.minimum(np.maximum(along, 0, out=along), room.last, out=along)
+    along *= steps
     along[0] += channels * map_step
-    shape = (count, *along.shape[1:])
+    shape = (len(room.steps), *along.shape[1:])
     index = np.add(along[1, :, None], along[0], out=_scratch.array("index", shape, np.intp))
     return flat.take(index, out=_scratch.array("cells", shape), mode="clip")  # else it is buffered
 
 
-def _flattened(maps: FloatArray) -> tuple[FloatArray, tuple[int, ...]]:
-    """The values of maps (C, h, w) as they lie in memory, and how far apart neighbours along each axis are there.
+@lru_cache(maxsize=16)
+def _memory_order(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[tuple[int, ...], int, IndexArray]:
+    """The axes of maps (C, h, w) as they lie in memory, the outermost first, and how far neighbours are apart there.
 
-    A backend may have all channels of a place side by side.
+    From map to map, and (2, 1, 1) along x and y. A backend may have all channels of a place side by side.
     """
-    order = sorted(range(maps.ndim), key=lambda axis: -maps.strides[axis])
-    flat = np.asarray(maps.transpose(order).reshape(-1), np.float32)
-    steps, step = [0] * maps.ndim, 1
+    order = sorted(range(len(shape)), key=lambda axis: -strides[axis])
+    steps, step = [0] * len(shape), 1
     for axis in reversed(order):
         steps[axis] = step
-        step *= maps.shape[axis]
-    return flat, tuple(steps)
+        step *= shape[axis]
+    return tuple(order), steps[0], np.array(steps[:0:-1])[:, None, None]

@@ -64,7 +64,8 @@ def _below_mesh(keypoints: FloatArray, sides: tuple[int, int], spec: ModelSpec) 
     """
     size = spec.adaptation.local_size
     mesh = _mesh(spec.skeleton.sigmas, size)
-    places = (keypoints.transpose(2, 0, 1)[..., None] + mesh).reshape(2, -1, size)
+    # In an order in which whatever follows is one loop over all of it.
+    places = (np.ascontiguousarray(keypoints.transpose(2, 0, 1))[..., None] + mesh).reshape(2, -1, size)
     if spec.frame == "consistent":
         places -= np.float32(CELL_CENTER)
     places /= np.float32(STRIDE)

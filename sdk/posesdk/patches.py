@@ -34,8 +34,8 @@ class Patches:
     """Parts of P reweighed windows, until the thread cuts the next ones.
 
     `pixels` (s, s, P), 0 outside of the window; `first` (2, P) where in the window the first of them is, x and y;
-    `inside` (2, s, P) 1 for columns and rows of the window, 0 for others; `rest` (P,) that no other pixel of the window
-    exceeds.
+    `inside` (2, s, P) 1 for columns and rows of the window, 0 for others; `rest` (P,), at least 0: no other pixel of
+    the window is above it.
     """
 
     pixels: FloatArray
@@ -55,12 +55,11 @@ def cut_patches(below: Below, adaptation: AdaptationSpec, frame: Frame, blocks: 
     tables = _tables(adaptation.global_size, reweighing_sigma(adaptation), blocks)
     block, rest = _largest(below.cells, tables.bounds.take(below.phase, axis=1), blocks)
     first = STRIDE * block - 1 - below.phase
-    around = first[:, None] + np.arange(STRIDE * blocks + 1)[:, None]  # (2, s, P)
-    index = around + MARGIN
+    index = first[:, None] + tables.steps  # (2, s, P)
     weights = _scratch.array("weights", (2, *index.shape))
     tables.weights.take(index, out=weights[0], mode="clip")  # else it is buffered
     if frame == "published":
-        weights[0] *= below.border_factor(around)
+        weights[0] *= below.border_factor(index - MARGIN)
     np.multiply(weights[0], below.fraction[:, None], out=weights[1])
     pixels = _pixels(_cells_around(below.cells, block, blocks), tables.matrix, weights)
     if tables.kept is not None:
@@ -75,6 +74,7 @@ class _Tables:
     `matrix` (2 s, m + 3): from the cells along an axis around m blocks to the s pixels, and below that to the steps
     from each of them to the next one. `weights` and `inside` (a + 2 MARGIN,) of the pixels of a window along an axis,
     0 in its margins; `kept` (a + 2 MARGIN, a + 2 MARGIN) those that the cutoff leaves, where it does not leave all.
+    `steps` (s, 1) from the first pixel of a patch to all, in the margins' count.
     No pixel is above the largest of the cells that it lies between times their `bounds` (b, 4) on both axes, by phase.
     """
 
@@ -83,6 +83,7 @@ class _Tables:
     inside: FloatArray
     kept: NDArray[np.bool_] | None
     bounds: FloatArray
+    steps: IndexArray
 
 
 @lru_cache(maxsize=8)
@@ -96,6 +97,7 @@ def _tables(size: int, sigma: float | None, blocks: int) -> _Tables:
         np.pad(np.ones(size, np.float32), MARGIN),
         None if kept.all() else np.pad(kept, MARGIN),
         np.stack([_bounds(size, sigma, phase) for phase in range(STRIDE)], axis=1),
+        np.arange(MARGIN, MARGIN + STRIDE * blocks + 1)[:, None],
     )
 
 
@@ -129,7 +131,7 @@ def _largest(cells: FloatArray, bounds: FloatArray, blocks: int) -> tuple[IndexA
     bounded.max(axis=1, out=along[1])
     # An odd number of blocks has one in its middle, an even number a cell.
     peaks = along if blocks % 2 == 0 else along[:, :-1] + along[:, 1:]
-    block = np.minimum(np.maximum(peaks.argmax(axis=1) - blocks // 2, 0), count - blocks - 1)
+    block = peaks[:, blocks // 2 :][:, : count - blocks].argmax(axis=1)
     # What lies before the patch is made of cells up to that of its first block; behind it, from its last one's second.
     beside = (np.arange(-1, count - 1)[:, None] - block[:, None]).view(np.uintp) >= blocks - 1
     along *= beside

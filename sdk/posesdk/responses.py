@@ -7,7 +7,6 @@ outside can give; windows of which that does not hold are made and convolved as 
 
 import cv2
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from posesdk.below import Below, cells_below
@@ -51,44 +50,45 @@ def find_peaks(maps: FloatArray) -> tuple[IndexArray, FloatArray]:
 def best_responses(
     poses: FloatArray, heatmaps: FloatArray, attraction: FloatArray, spec: ModelSpec
 ) -> tuple[IndexArray, FloatArray]:
-    """`find_peaks` (N, K, 2) of the reweighed windows around `poses` (N, K, 2), convolved with their attraction maps.
+    """The two best pixels of the reweighed windows around `poses` (N, K, 2), convolved with their attraction maps.
 
-    `attraction` (N, K, n, n) at least 0. Where it is 0 everywhere the response is 0, too, and its place means nothing.
+    Their places (2, N, K, 2), x and y in the window, and values (N, K, 2). `attraction` (N, K, n, n) at least 0; where
+    it is 0 everywhere the response is 0, too.
     """
     points, channels = every_keypoint(poses)
     kernels = attraction.reshape(-1, *attraction.shape[2:])
-    indices, values = np.empty((len(points), 2), np.intp), np.empty((len(points), 2), np.float32)
+    places, values = np.empty((2, len(points), 2), np.intp), np.empty((len(points), 2), np.float32)
     for start in range(0, len(points), WINDOWS_AT_ONCE):
         part = slice(start, start + WINDOWS_AT_ONCE)
         below = cells_below(points[part], channels[part], heatmaps, spec.adaptation.global_size)
-        indices[part], values[part] = _best_of_part(below, kernels[part], spec)
+        places[:, part], values[part] = _best_of_part(below, kernels[part], spec)
     shape = (*poses.shape[:2], 2)
-    return indices.reshape(shape), values.reshape(shape)
+    return places.reshape(2, *shape), values.reshape(shape)
 
 
 def _best_of_part(below: Below, kernels: FloatArray, spec: ModelSpec) -> tuple[IndexArray, FloatArray]:
-    """(P, 2)."""
+    """Places (2, P, 2) and values (P, 2)."""
     adaptation = spec.adaptation
     # Three kernels wide: holds 2 of 3 best ones of trained models together with the proof.
     blocks = blocks_of(adaptation, 3 * adaptation.local_size)
     if blocks is None:
-        return find_peaks(convolve_windows(windows_above(below, adaptation, spec.frame), kernels))
-    patches = cut_patches(below, adaptation, spec.frame, blocks)
-    indices, values, proven = _best_of_patches(patches, kernels, adaptation.global_size)
-    missed = np.flatnonzero(~proven)
-    if len(missed):
-        windows = windows_above(below.take(missed), adaptation, spec.frame)
-        indices[missed], values[missed] = find_peaks(convolve_windows(windows, kernels[missed]))
-    return indices, values
+        return _best_of_windows(below, kernels, spec)
+    places, values, proven = _best_of_patches(cut_patches(below, adaptation, spec.frame, blocks), kernels)
+    if not proven.all():
+        missed = np.flatnonzero(~proven)
+        places[:, missed], values[missed] = _best_of_windows(below.take(missed), kernels[missed], spec)
+    return places, values
 
 
-def _best_of_patches(
-    patches: Patches, kernels: FloatArray, window: int
-) -> tuple[IndexArray, FloatArray, NDArray[np.bool_]]:
-    """The two best (P, 2) of the responses of whole kernels to patches, and whether they are those of the windows.
+def _best_of_windows(below: Below, kernels: FloatArray, spec: ModelSpec) -> tuple[IndexArray, FloatArray]:
+    windows = windows_above(below, spec.adaptation, spec.frame)
+    indices, values = find_peaks(convolve_windows(windows, kernels))
+    rows, columns = np.divmod(indices, spec.adaptation.global_size)
+    return np.stack([columns, rows]), values
 
-    Indices are those of windows of `window` x `window` pixels.
-    """
+
+def _best_of_patches(patches: Patches, kernels: FloatArray) -> tuple[IndexArray, FloatArray, NDArray[np.bool_]]:
+    """The two best of the responses to patches, (2, P, 2) and (P, 2), and whether they are those of the windows."""
     count, size = kernels.shape[:2]
     flipped = np.ascontiguousarray(kernels.reshape(count, -1)[:, ::-1].T)  # (n n, P)
     responses = _responses(patches.pixels, flipped.reshape(size, size, count))
@@ -103,12 +103,12 @@ def _best_of_patches(
     patches.pixels[covered, covered] = -np.inf
     side = len(patches.pixels)
     ring = patches.pixels.reshape(side, side * count).max(axis=0).reshape(side, count).max(axis=0)
-    rest = np.maximum(ring, patches.rest)
-    sums = flipped.sum(axis=0)
-    proven = (values[:, 1] > sums * rest * np.float32(ROUNDING)) & (values[:, 1] > 0) | (sums == 0)
-    y, x = np.divmod(indices, tile)
-    left, top = patches.first[..., None] + middle
-    return (y + top) * window + x + left, values / np.float32(size * size), proven
+    most = flipped.sum(axis=0) * np.maximum(ring, patches.rest)  # no less than 0
+    places = np.empty((2, count, 2), np.intp)
+    np.divmod(indices, tile, out=(places[1], places[0]))
+    places += (patches.first + middle)[..., None]
+    proven: NDArray[np.bool_] = values[:, 1] > most * np.float32(ROUNDING)
+    return places, values / np.float32(size * size), proven
 
 
 def _responses(pixels: FloatArray, kernels: FloatArray) -> FloatArray:
@@ -118,9 +118,8 @@ def _responses(pixels: FloatArray, kernels: FloatArray) -> FloatArray:
     """
     side, size, count = len(pixels), *kernels.shape[1:]
     tile = side - size + 1
-    step = pixels.itemsize
-    strides = (side * count * step, step, side * count * step, count * step)
-    windows = as_strided(pixels, (tile, tile * count, size, size), strides, writeable=False)
+    down, right, step = pixels.strides
+    windows = np.ndarray((tile, tile * count, size, size), pixels.dtype, pixels, strides=(down, step, down, right))
     repeated = _scratch.array("repeated", (size, size, tile, count))
     repeated[...] = kernels[:, :, None]
     responses = _scratch.array("responses", (tile, tile * count))

@@ -66,7 +66,14 @@ def windows_above(below: Below, adaptation: AdaptationSpec, frame: Frame) -> Flo
 def every_keypoint(keypoints: FloatArray) -> tuple[FloatArray, IndexArray]:
     """The points (NK, 2) of keypoints (N, K, 2), person by person, and the maps (NK,) that they are read from."""
     persons, count = keypoints.shape[:2]
-    return keypoints.reshape(persons * count, 2), np.arange(persons * count) % count
+    return keypoints.reshape(persons * count, 2), _channels(persons, count)
+
+
+@lru_cache(maxsize=64)
+def _channels(persons: int, count: int) -> IndexArray:
+    channels = np.arange(persons * count) % count
+    channels.flags.writeable = False
+    return channels
 
 
 def reweighing_window(adaptation: AdaptationSpec) -> FloatArray:
