@@ -28,15 +28,18 @@ class Batch:
     def __init__(self, detector: Detector, outputs: Sequence[Output], on_fault: OnFault, *, everyone: bool) -> None:
         self.frames = self.pictures = self.faults = 0
         self._threshold, self._workers = detector.info.score_threshold, frames_at_once(detector.info.threads)
-        detector = detector.share(self._workers)
-        self._find = detector.detect_all if everyone else detector
+        shared = detector.share(self._workers)
+        self._find = shared.detect_all if everyone else shared
+        self._find_live = detector.detect_all if everyone else detector
         self._outputs, self._on_fault = outputs, on_fault
 
     def run(self, sources: Iterable[str], watch: Watch | None = None, stop: Callable[[], bool] | None = None) -> None:
         """Every source in turn, until `stop()`; one that cannot be read, or only in part, is given to `on_fault`."""
         for source in sources:
             try:
-                results = ResultStream(source, self._work, workers=self._workers, on_fault=self._fault)
+                results = ResultStream(
+                    source, self._work, live_work=self._work_live, workers=self._workers, on_fault=self._fault
+                )
             except SourceError as error:
                 self._fault(error)
                 continue
@@ -48,6 +51,9 @@ class Batch:
 
     def _work(self, frame: Frame) -> tuple[Frame, Poses]:
         return frame, self._find(frame)
+
+    def _work_live(self, frame: Frame) -> tuple[Frame, Poses]:
+        return frame, self._find_live(frame)
 
     def _frames(self, results: ResultStream[tuple[Frame, Poses]]) -> Iterator[Poses]:
         while True:

@@ -118,7 +118,7 @@ class Detector:
         errors and a stream that is left. `timing` is that of a frame's own stages, on processors that frames share.
         """
         workers = frames_at_once(self._info.threads)
-        stream = ResultStream(source, self.share(workers), workers=workers, on_fault=on_fault)
+        stream = ResultStream(source, self.share(workers), live_work=self, workers=workers, on_fault=on_fault)
         self._streams.add(stream)
         return stream
 
@@ -183,8 +183,9 @@ class Detector:
     def share(self, calls: int) -> "Detector":
         """A detector on the same loaded graphs for who calls it from so many threads at once, as a stream does.
 
-        Each call takes its part of the processors, which saves what threads of several calls wait for one another;
-        with OpenVINO on a CPU, and for frame sizes that come often. Poses are the same. Closing either closes both.
+        Each call takes its part of the processors, which saves what threads of several calls wait for one another, and
+        takes longer where it is alone: with OpenVINO on a CPU, and for frame sizes that come often. Poses are the same.
+        Closing either closes both.
         """
         check_counts(calls=calls)
         return self._with(self._pipeline.share(calls), self._info)

@@ -50,11 +50,13 @@ class StreamThreads(Generic[T]):
 
     The queues are plain ones, which may be put into from anywhere, also while garbage is collected; `_room` has an
     entry for every frame that may still be read, and so bounds all of them. `bounded` says that reading never takes for
-    ever.
+    ever. Frames of a live source go through `live_work`.
     """
 
-    def __init__(self, work: Callable[[Frame], T], workers: int, *, bounded: bool) -> None:
-        self._work, self._workers, self._bounded = work, workers, bounded
+    def __init__(
+        self, work: Callable[[Frame], T], live_work: Callable[[Frame], T], workers: int, *, bounded: bool
+    ) -> None:
+        self._work, self._live_work, self._workers, self._bounded = work, live_work, workers, bounded
         self._room: SimpleQueue[None] = SimpleQueue()
         self._jobs: SimpleQueue[tuple[int, Frame] | None] = SimpleQueue()
         self._results: SimpleQueue[tuple[int, Result[T]] | None] = SimpleQueue()
@@ -75,10 +77,13 @@ class StreamThreads(Generic[T]):
         if self._threads:
             return
         self._process = os.getpid()
+        work = self._live_work if source.live else self._work
         for _ in range(READ_AHEAD_LIVE if source.live else READ_AHEAD):
             self.make_room()
         for number in range(self._workers):
-            self._threads.append(threading.Thread(target=self._serve, name=f"posesdk-worker-{number}", daemon=True))
+            self._threads.append(
+                threading.Thread(target=self._serve, args=(work,), name=f"posesdk-worker-{number}", daemon=True)
+            )
         self._threads.append(threading.Thread(target=self._read, args=(source,), name="posesdk-reader", daemon=True))
         stop_at_the_end(self)
         for thread in self._threads:
@@ -157,17 +162,18 @@ class StreamThreads(Generic[T]):
             self._jobs.put((self._count(), frame))
             del frame  # or it would live until there is room for another
 
-    def _serve(self) -> None:
+    def _serve(self, work: Callable[[Frame], T]) -> None:
         while (job := self._jobs.get()) is not None:
             if not self._stopped:
-                self._tell(job[0], self._outcome(job[1]))
+                self._tell(job[0], _outcome(work, job[1]))
             del job
 
-    def _outcome(self, frame: Frame) -> Result[T]:
-        try:
-            return Result(self._work(frame))
-        except BaseException as error:  # noqa: BLE001  (whoever takes the results gets it)
-            return Result(error=error)
+
+def _outcome(work: Callable[[Frame], T], frame: Frame) -> Result[T]:
+    try:
+        return Result(work(frame))
+    except BaseException as error:  # noqa: BLE001  (whoever takes the results gets it)
+        return Result(error=error)
 
 
 class _Stopped(Exception):

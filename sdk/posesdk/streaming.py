@@ -39,6 +39,9 @@ class ResultStream(Iterator[T]):
     `work` runs, in other threads. What goes wrong there is raised, and `on_fault` called, where the caller has taken
     the results of all frames before. That, the end and `close` end the threads and free the source; an abandoned
     stream ends by itself soon after.
+
+    Frames of a live source go through `live_work`, if it is given: most often one is in work at a time there, whose
+    poses are waited for.
     """
 
     def __init__(
@@ -46,11 +49,12 @@ class ResultStream(Iterator[T]):
         source: Source,
         work: Callable[[Frame], T],
         *,
+        live_work: Callable[[Frame], T] | None = None,
         workers: int = WORKERS,
         on_fault: OnFault | None = None,
     ) -> None:
         self._threads: StreamThreads[T] = StreamThreads(
-            work, workers, bounded=isinstance(source, str | os.PathLike | int)
+            work, live_work or work, workers, bounded=isinstance(source, str | os.PathLike | int)
         )
         self.source: FrameStream = open_source(source, None if on_fault is None else self._threads.tell_fault)
         self._on_fault = on_fault
