@@ -20,8 +20,8 @@ __all__ = ["best_responses", "convolve_windows", "find_peaks"]
 FloatArray = NDArray[np.float32]
 IndexArray = NDArray[np.intp]
 
-WINDOWS_AT_ONCE = 512
-"""Windows worked on together: so many that the cost of a call of numpy hardly matters, few enough for the cache."""
+PIXELS_AT_ONCE = 2**20
+"""Pixels of windows worked on together: so many that the cost of a call of numpy hardly matters."""
 ROUNDING = 1.0001
 """More than the sums of a kernel's float32 products can differ by."""
 
@@ -58,8 +58,9 @@ def best_responses(
     points, channels = every_keypoint(poses)
     kernels = attraction.reshape(-1, *attraction.shape[2:])
     places, values = np.empty((2, len(points), 2), np.intp), np.empty((len(points), 2), np.float32)
-    for start in range(0, len(points), WINDOWS_AT_ONCE):
-        part = slice(start, start + WINDOWS_AT_ONCE)
+    step = max(1, PIXELS_AT_ONCE // spec.adaptation.global_size**2)
+    for start in range(0, len(points), step):
+        part = slice(start, start + step)
         below = cells_below(points[part], channels[part], heatmaps, spec.adaptation.global_size)
         places[:, part], values[part] = _best_of_part(below, kernels[part], spec)
     shape = (*poses.shape[:2], 2)

@@ -144,6 +144,6 @@ def test_parts_of_a_crowd_give_what_each_person_gives_alone(monkeypatch: pytest.
     rng = np.random.default_rng(5)
     poses, maps, kernels = _poses(rng, 7), _peaks(rng, 2, 3), _kernels(rng, 7, 5)
     together = best_responses(poses, maps, kernels, _spec())
-    monkeypatch.setattr(responses, "WINDOWS_AT_ONCE", 40)
+    monkeypatch.setattr(responses, "PIXELS_AT_ONCE", 40 * 41**2)
     for whole, parts in zip(together, best_responses(poses, maps, kernels, _spec()), strict=True):
         np.testing.assert_allclose(parts, whole, rtol=1e-5)
