@@ -114,8 +114,9 @@ class Detector:
 
         Each frame has the poses that a call finds in it. Frames are read, and two worked on at a time (one with
         `threads=1`), in threads of the stream while the caller works: at most four frames ahead of the poses that it
-        has taken, two of a camera or network stream. `posesdk.streaming.ResultStream` says what happens to arrays,
-        errors and a stream that is left. `timing` is that of a frame's own stages, on processors that frames share.
+        has taken, two of a camera or network stream. Except for those, frames divide the processors as `share` says.
+        `posesdk.streaming.ResultStream` says what happens to arrays, errors and a stream that is left. `timing` is that
+        of a frame's own stages, on processors that frames share.
         """
         workers = frames_at_once(self._info.threads)
         stream = ResultStream(source, self.share(workers), live_work=self, workers=workers, on_fault=on_fault)
