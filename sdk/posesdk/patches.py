@@ -139,21 +139,23 @@ def _largest(cells: FloatArray, bounds: FloatArray, blocks: int) -> tuple[IndexA
 
 
 def _cells_around(cells: FloatArray, block: IndexArray, blocks: int) -> FloatArray:
-    """The cells (m + 3, (m + 3) P) of patches that begin at `block` (2, P)."""
+    """The cells (m + 3, m + 3, P) of patches that begin at `block` (2, P)."""
     count, persons = len(cells), cells.shape[2]
     along = (block[:, None] + np.arange(-1, blocks + 2)[:, None]) * (np.array([1, count])[:, None, None] * persons)
     index = along[1][:, None] + (along[0] + np.arange(persons))
     # What is beyond the cells below a window is only asked for by pixels outside of the window, which are 0.
     around = cells.reshape(-1).take(index, out=_scratch.array("around", index.shape), mode="clip")
-    return around.reshape(blocks + 3, -1)
+    return around
 
 
 def _pixels(cells: FloatArray, matrix: FloatArray, weights: FloatArray) -> FloatArray:
     """Pixels (s, s, P) of patches from their cells; `weights` (2, 2, s, P) of pixels and of steps, along x and y."""
     _, _, side, count = weights.shape
-    down = np.matmul(matrix, cells, out=_scratch.array("down", (2 * side, cells.shape[1])))
-    down = down.reshape(2, side, -1, count)
-    rows = np.einsum("kycp,kyp->ycp", down, weights[:, 1], out=_scratch.array("rows", down.shape[1:]))
+    columns = cells.shape[1]
+    # Column by column: for one large product numpy's library wakes threads, which then spin where a graph wants to run.
+    down = np.matmul(matrix, cells.transpose(1, 0, 2), out=_scratch.array("down", (columns, 2 * side, count)))
+    down = down.reshape(columns, 2, side, count)
+    rows = np.einsum("ckyp,kyp->ycp", down, weights[:, 1], out=_scratch.array("rows", (side, columns, count)))
     across = np.matmul(matrix, rows, out=_scratch.array("across", (side, 2 * side, count)))
     across = across.reshape(side, 2, side * count)
     flat = weights[:, 0].reshape(2, side * count)
