@@ -50,7 +50,7 @@ class Runtime(Protocol):
 @runtime_checkable
 class _Shareable(Protocol):
     def share(self, runs: int) -> Runtime:
-        """The same graph with fewer threads for a run, for who runs it so many times at once."""
+        """The same graph, with the threads divided, for who runs it so many times at once."""
         ...
 
 

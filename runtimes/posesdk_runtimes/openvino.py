@@ -89,10 +89,10 @@ class OpenVINORuntime:
 
     def share(self, runs: int) -> Runtime:
         """This graph, for who runs it so many times at once: each run takes its part of the threads."""
-        part = max(1, self._threads // runs)
-        return self if part == self._threads else _Share(self, partial(self._run, threads=part))
+        streams = min(runs, self._threads)
+        return self if streams == 1 else _Share(self, partial(self._run, streams=streams))
 
-    def _run(self, feeds: Mapping[str, Tensor], threads: int = 0) -> dict[str, Tensor]:
+    def _run(self, feeds: Mapping[str, Tensor], streams: int = 1) -> dict[str, Tensor]:
         tensors = list(check_feeds(self._inputs, feeds).values())
         persons = len(tensors[0]) if self._of_persons else None
         if self._of_persons:
@@ -102,7 +102,7 @@ class OpenVINORuntime:
             if forms is None:
                 raise RuntimeFault(f"cannot run {self._path}: it has been closed; open it again")
             try:
-                values = forms.find(tensors, threads).run(tensors)
+                values = forms.find(tensors, streams).run(tensors)
             except self._faults as error:
                 raise RuntimeFault(f"OpenVINO failed to run {self._path} on {self.device}: {error}") from error
         shown = (
@@ -135,9 +135,11 @@ class OpenVINORuntime:
     def _compile(self, core: Any, model: Any, target: str, precision: str, threads: int | None) -> Forms:
         settings: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
 
-        def compile_for(one: Any, share: int) -> Any:
-            count = (share or threads) if target == "CPU" else None
-            return core.compile_model(one, target, settings | ({"INFERENCE_NUM_THREADS": count} if count else {}))
+        if threads and target == "CPU":
+            settings["INFERENCE_NUM_THREADS"] = threads  # of all streams together
+
+        def compile_for(one: Any, streams: int) -> Any:
+            return core.compile_model(one, target, settings | ({"NUM_STREAMS": streams} if streams > 1 else {}))
 
         try:
             return Forms(

@@ -1,7 +1,7 @@
 """The compiled forms of one OpenVINO graph: one for every shape, and one each for those that come often.
 
-Where several runs at a time share the processors, as those of a stream do, a shape that comes often gets a form with
-fewer threads for them: runs with two threads each on two cores wait for one another, which takes processor time too.
+Where several runs at a time share the processors, as those of a video do, a shape that comes often gets a form in which
+they go side by side: runs that each want all processors wait for one another, which takes processor time too.
 """
 
 import threading
@@ -55,12 +55,13 @@ class Forms:
     The form for every shape is let go where all calls so far were of one shape, as those of a video: of a small trunk
     it holds 15 MiB. It is compiled again if another shape comes after all, and then stays.
 
-    `compile_model` is called with the number of threads for a run, 0 where it is to choose.
+    `compile_model` is called with the number of streams: runs that go on at the same time, each on its own threads. All
+    others wait for one another.
     """
 
     def __init__(self, model: Any, compile_model: Callable[[Any, int], Any], *, most_fixed: int) -> None:
         self._model, self._compile = model, compile_model
-        self._flexible: Form | None = Form(compile_model(model, 0))
+        self._flexible: Form | None = Form(compile_model(model, 1))
         self._fixed: dict[tuple[int, Shapes], Form] = {}
         self._left = most_fixed if model.is_dynamic() else 0
         self._calls: dict[tuple[int, Shapes], int] = {}
@@ -71,16 +72,16 @@ class Forms:
         """The form for every shape."""
         with self._lock:
             if self._flexible is None:
-                self._flexible = Form(self._compile(self._model, 0))
+                self._flexible = Form(self._compile(self._model, 1))
             return self._flexible
 
-    def find(self, tensors: Sequence[Tensor], threads: int = 0) -> Form:
-        """The form for these inputs, of so many threads if there is one.
+    def find(self, tensors: Sequence[Tensor], streams: int = 1) -> Form:
+        """The form for these inputs, of so many streams if there is one.
 
         Raises OpenVINO's RuntimeError for shapes that the graph cannot compute.
         """
         shapes = tuple(tensor.shape for tensor in tensors)
-        wanted = threads, shapes
+        wanted = streams, shapes
         if (fixed := self._fixed.get(wanted)) is not None:
             return fixed
         with self._lock:
@@ -90,16 +91,16 @@ class Forms:
             model = self._reshaped(shapes) if calls in (1, OFTEN) else None
             self._calls[wanted] = calls
             if calls != OFTEN or not self._left:
-                return self._of_any_threads(shapes) or self.flexible
+                return self._of_any_streams(shapes) or self.flexible
             self._left -= 1
             if len({seen for _, seen in self._calls}) == 1:
                 self._flexible = None  # before the other is made, so that there is memory for one
-                self._fixed[wanted] = Form(self._compile(model, threads))
+                self._fixed[wanted] = Form(self._compile(model, streams))
                 return self._fixed[wanted]
-        self._fixed[wanted] = Form(self._compile(model, threads))  # other threads go on meanwhile
+        self._fixed[wanted] = Form(self._compile(model, streams))  # other threads go on meanwhile
         return self._fixed[wanted]
 
-    def _of_any_threads(self, shapes: Shapes) -> Form | None:
+    def _of_any_streams(self, shapes: Shapes) -> Form | None:
         return next((form for (_, own), form in tuple(self._fixed.items()) if own == shapes), None)
 
     def _reshaped(self, shapes: Shapes) -> Any:

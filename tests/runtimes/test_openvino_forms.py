@@ -27,9 +27,9 @@ def forms_of(graph: Path, *, most_fixed: int = MOST) -> tuple[Forms, list[Any]]:
     """Forms on one thread, and the shapes that were compiled so far."""
     core, made = shared_core(), []
 
-    def compile_model(model: Any, threads: int) -> Any:
+    def compile_model(model: Any, streams: int) -> Any:
         made.append(tuple(map(str, model.inputs[0].get_partial_shape())))
-        settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads or 1}
+        settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": streams}
         return core.compile_model(model, "CPU", settings)
 
     return Forms(core.read_model(graph), compile_model, most_fixed=most_fixed), made
@@ -137,19 +137,19 @@ def test_many_threads_get_what_one_gets(graph: Path) -> None:
         np.testing.assert_array_equal(values, wanted)
 
 
-def test_runs_that_share_the_processors_get_a_form_of_fewer_threads(graph: Path) -> None:
+def test_runs_that_share_the_processors_get_a_form_in_which_they_go_side_by_side(graph: Path) -> None:
     asked: list[int] = []
 
-    def compile_model(model: Any, threads: int) -> Any:
-        asked.append(threads)
-        return shared_core().compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": threads or 2})
+    def compile_model(model: Any, streams: int) -> Any:
+        asked.append(streams)
+        return shared_core().compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": 2, "NUM_STREAMS": streams})
 
     forms = Forms(shared_core().read_model(graph), compile_model, most_fixed=MOST)
     alone = [forms.find([image()]) for _ in range(OFTEN)][-1]
-    beside = [forms.find([image()], 1) for _ in range(OFTEN)]
-    assert asked == [0, 0, 1]
+    beside = [forms.find([image()], 2) for _ in range(OFTEN)]
+    assert asked == [1, 1, 2]
     assert set(beside[:-1]) == {alone}  # which serves until its own is there
-    assert forms.find([image()], 1) is beside[-1] is not alone
+    assert forms.find([image()], 2) is beside[-1] is not alone
     assert forms.find([image()]) is alone
 
 
@@ -161,6 +161,18 @@ def test_a_shared_graph_gives_the_same_numbers_to_the_bit(graph: Path) -> None:
     for _ in range(OFTEN + 1):
         for name, values in shared.run({"image": image()}).items():
             np.testing.assert_array_equal(values, wanted[name])
+
+
+@pytest.mark.parametrize(("runs", "streams"), [(1, 1), (2, 2), (4, 2)])
+def test_a_shared_graph_has_a_stream_for_every_run_that_has_a_thread(graph: Path, runs: int, streams: int) -> None:
+    """With one stream for two runs, one waits until the other is done."""
+    runtime = OpenVINORuntime(graph, threads=2)
+    for _ in range(OFTEN):
+        share(runtime, runs).run({"image": image()})
+    assert runtime._forms is not None
+    (form,) = runtime._forms._fixed.values()
+    assert form.compiled.get_property("NUM_STREAMS") == streams
+    assert form.compiled.get_property("INFERENCE_NUM_THREADS") == 2
 
 
 def test_one_thread_is_not_divided(graph: Path) -> None:

@@ -1,4 +1,4 @@
-"""What is around the graphs stays on the caller's thread: threads of numpy's library spin where a graph wants to run."""
+"""What is around the graphs stays on the caller's thread: threads of numpy's library spin where graphs want to run."""
 
 import os
 import subprocess
