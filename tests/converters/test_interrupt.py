@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from posesdk_converters import cli
+from posesdk_converters import program
 
 STOPPED = """
 import os, signal, sys, time
@@ -33,7 +33,7 @@ def test_stopped_conversion_leaves_nothing_behind(tiny_checkpoint: Path, tmp_pat
 
 
 def test_log_has_one_line_for_each_step(capsys: pytest.CaptureFixture[str]) -> None:
-    with cli._telling() as step:
+    with program._telling() as step:
         for text in ("running on images", "running on images, 1 of 3", "running on images, 2 of 3", "writing [/x]"):
             step(text)
     said = capsys.readouterr()
