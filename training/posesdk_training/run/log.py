@@ -102,6 +102,7 @@ class RunLog:
             for name, value in values.items():
                 if name != "step":
                     self._writer.add_scalar(f"{section}/{name}", value, step)
+            self._writer.flush()  # before the state is saved, from which a run that was killed goes on
         except OSError as error:
             raise _full(error) from error
 
